@@ -1,0 +1,187 @@
+//! The client's options: the whole set of the peers' client.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use protocol::{Deadline, Form, PasswordDigest};
+use runtime::{
+    logs,
+    options::{
+        Layers, NotYet, OptionError, Program, secret_from, switch, value,
+        values::{self, port, seconds},
+    },
+};
+use transport::{Address, HttpProxy};
+
+/// What a client does; valid.
+#[derive(Debug)]
+pub struct Options {
+    /// The server.
+    pub server: Address,
+    /// The address of this machine that the connection comes from.
+    pub local: Option<IpAddr>,
+    /// The HTTP proxy that the server is reached through.
+    pub proxy: Option<HttpProxy>,
+    /// Whether files are fetched, and not sent.
+    pub get: bool,
+    /// How they travel.
+    pub form: Form,
+    /// How long the server is waited for.
+    pub deadline: Deadline,
+    /// What the server must be told first.
+    pub password: Option<PasswordDigest>,
+    /// The files as they were named; one at least.
+    pub files: Vec<PathBuf>,
+    /// The log.
+    pub logs: logs::Settings,
+}
+
+/// The options that the client takes, for a program of this name.
+pub fn program(name: &'static str) -> Program {
+    let command = Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Sends files to a server of the Tentacle protocol, or fetches them into this folder.")
+        .after_help(AFTER_HELP)
+        .args(connecting())
+        .args(transferring())
+        .args(logs::arguments())
+        .mut_arg("quiet", |quiet| quiet.help("Say nothing, errors neither: the exit status alone tells"))
+        .mut_arg("verbose", |verbose| verbose.help("Log what is done"))
+        .args(not_yet());
+    Program::new(command).secrets(&["password", "proxy"]).not_yet(NOT_YET)
+}
+
+impl Options {
+    /// Takes what the layers say, and the defaults for the rest.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is allowed.
+    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+        let port = layers.get("port").copied().unwrap_or(41121);
+        let timeout = layers.get("timeout").copied().unwrap_or(Duration::from_secs(1));
+        let retries = layers.get::<u64>("retries").copied().unwrap_or(3);
+        let files: Vec<PathBuf> = layers.operands("files").into_iter().cloned().collect();
+        if files.is_empty() {
+            return Err(layers.refuse(
+                "files",
+                "no file is named (name the files to send, or with -g those to get; --help shows examples)",
+            ));
+        }
+        let password = secret_from(layers, "password", "password-file")?;
+        Ok(Self {
+            server: server(layers, port)?,
+            local: layers.get("bind-address").copied(),
+            proxy: layers.get("proxy").cloned(),
+            get: layers.switch("get"),
+            form: if layers.switch("compress") { Form::Zip } else { Form::Plain },
+            deadline: Deadline::new(timeout, u32::try_from(retries).unwrap_or(u32::MAX)),
+            password: password.map(|password| PasswordDigest::of(password.expose())),
+            files,
+            logs: logs::Settings::from_layers(layers),
+        })
+    }
+
+    /// Whether nothing is to be said.
+    pub fn is_quiet(&self) -> bool {
+        self.logs.verbosity == logs::Verbosity::Quiet
+    }
+}
+
+fn server(layers: &Layers, port: u16) -> Result<Address, OptionError> {
+    let text = layers.get::<String>("address").map_or("127.0.0.1", String::as_str);
+    Address::parse(text, port).map_err(|why| OptionError::Value {
+        option: layers.label("address"),
+        value: text.to_owned(),
+        reason: why.to_string(),
+    })
+}
+
+fn connecting() -> Vec<Arg> {
+    vec![
+        value(
+            "address",
+            'a',
+            "ADDRESS",
+            "The server: an address or a host name, also with :PORT behind it [default: 127.0.0.1]",
+        ),
+        value("port", 'p', "PORT", "The server's TCP port [default: 41121]").value_parser(port),
+        value("bind-address", 'b', "LOCALADDRESS", "Connect from this address of this machine")
+            .value_parser(local_address),
+        value(
+            "proxy",
+            'y',
+            "[USER:PASSWORD@]HOST:PORT",
+            "Reach the server through this HTTP proxy (CONNECT)",
+        )
+        .value_parser(value_parser!(HttpProxy)),
+        value(
+            "password",
+            'x',
+            "PASSWORD",
+            "The server's password (others can read a command line: --password-file keeps it from them)",
+        )
+        .value_parser(values::secret()),
+        value("password-file", None, "FILE", "The server's password is in this file")
+            .value_parser(values::existing_file()),
+        value("timeout", 't', "SECONDS", "Wait so long for the server, each try [default: 1]")
+            .value_parser(seconds),
+        value(
+            "retries",
+            'r',
+            "NUMBER",
+            "Try again so many times: the server has (retries + 1) x timeout seconds [default: 3]",
+        )
+        .value_parser(values::count(0..=1000)),
+    ]
+}
+
+fn transferring() -> Vec<Arg> {
+    vec![
+        switch("get", 'g', "Get the files from the server into this folder, instead of sending them"),
+        switch("compress", 'z', "Compress the files on their way"),
+        Arg::new("files")
+            .value_name("FILE")
+            .num_args(0..)
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(PathBuf))
+            .help("The files to send, or with -g the names of those to get"),
+    ]
+}
+
+/// Documented, and not in this version.
+fn not_yet() -> Vec<Arg> {
+    vec![
+        switch("ssl", 'c', "").hide(true),
+        value("ssl-cert", 'e', "FILE", "").hide(true),
+        value("ssl-ca", 'f', "FILE", "").hide(true),
+        value("ssl-key", 'k', "FILE", "").hide(true),
+        switch("ssl-password", 'w', "").hide(true),
+    ]
+}
+
+fn local_address(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "an address of this machine is needed, of IPv4 or IPv6".to_owned())
+}
+
+const TLS: &str = "TLS is not in this version; remove the option, or reach the server through a TLS tunnel";
+
+const NOT_YET: &[NotYet] = &[
+    NotYet { id: "ssl", what: TLS },
+    NotYet { id: "ssl-cert", what: TLS },
+    NotYet { id: "ssl-ca", what: TLS },
+    NotYet { id: "ssl-key", what: TLS },
+    NotYet { id: "ssl-password", what: TLS },
+];
+
+const AFTER_HELP: &str = "\
+Each option is also read from TENTACLE_EXT_OPTS (a piece of command line), and from a variable
+such as TENTACLE_ADDRESS, in this order.
+
+Examples:
+  tentacle_client -a 192.168.1.1 /var/spool/agent/web01.data
+        send a file
+  tentacle_client -a 192.168.1.1 -z --password-file /etc/tentacle/password *.data
+        send several, compressed, to a server with a password
+  tentacle_client -a 192.168.1.1 -g web01.conf web01.md5
+        get two files into this folder";

@@ -1,0 +1,195 @@
+//! The session: connects, says the password, sends or gets each file, leaves.
+
+mod get;
+mod send;
+
+use std::{
+    io::{self, IsTerminal as _},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use protocol::{Client, ClientError, FileName, Form, NameError, NameRules, archive::ArchiveError};
+use spool::{CommitError, EntryNameError};
+use tokio::net::TcpStream;
+use transport::{DialError, Dialer, TunnelError};
+
+use self::{get::Wanted, send::Source};
+use crate::options::Options;
+
+/// What ends a run. Each names the file that it is about.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// Not connected.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// Not connected to or through the HTTP proxy.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The server did not take the password.
+    #[error("password: {0} (is it the server's? a server without one takes none)")]
+    Password(ClientError),
+    /// The path ends in no name.
+    #[error("{}: it does not end in the name of a file", .0.display())]
+    NoName(PathBuf),
+    /// No server can have a file of this name.
+    #[error("{}: {error}", .path.display())]
+    Name {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with its last part.
+        error: NameError,
+    },
+    /// No file is written under this name.
+    #[error("{name}: the name {error}")]
+    Reserved {
+        /// The name.
+        name: FileName,
+        /// What is wrong with it.
+        error: EntryNameError,
+    },
+    /// A local file cannot be read.
+    #[error("{}: cannot be read: {error}", .path.display())]
+    Unreadable {
+        /// As it was given.
+        path: PathBuf,
+        /// The system's.
+        error: io::Error,
+    },
+    /// A local file is no file, or an empty one.
+    #[error("{}: {why}", .path.display())]
+    Unfit {
+        /// As it was given.
+        path: PathBuf,
+        /// What it is.
+        why: &'static str,
+    },
+    /// A local file cannot be packed, or is changed while it is.
+    #[error("{}: {error}", .path.display())]
+    Pack {
+        /// As it was given.
+        path: PathBuf,
+        /// What went wrong.
+        error: ArchiveError,
+    },
+    /// The server does not have the file that was being sent.
+    #[error("{name}: not sent: {error}")]
+    NotSent {
+        /// The name.
+        name: FileName,
+        /// The server's answer, or the lack of one.
+        error: ClientError,
+    },
+    /// The file that was asked for did not come.
+    #[error("{name}: not fetched: {error}")]
+    NotFetched {
+        /// The name.
+        name: FileName,
+        /// The server's answer, or the lack of one.
+        error: ClientError,
+    },
+    /// The archive that came is none, or is damaged.
+    #[error("{name}: not fetched: {error}")]
+    Unpack {
+        /// The name.
+        name: FileName,
+        /// What is wrong with it.
+        error: ArchiveError,
+    },
+    /// What came cannot be written.
+    #[error("{name}: cannot be written into this folder: {error}")]
+    NotWritten {
+        /// The name.
+        name: FileName,
+        /// The system's.
+        error: CommitError,
+    },
+}
+
+/// What all files of a run share.
+struct Session {
+    client: Client<TcpStream>,
+    form: Form,
+    shows_progress: bool,
+}
+
+/// Transfers all files in turn.
+pub(crate) async fn run(options: &Options) -> Result<(), TransferError> {
+    if options.get { get_all(options).await } else { send_all(options).await }
+}
+
+async fn send_all(options: &Options) -> Result<(), TransferError> {
+    let sources = Source::all(&options.files, options.form);
+    let (mut session, sources) = enter(options, sources).await?;
+    for source in &sources {
+        let sent = send::send(&mut session, source).await;
+        if let Err(TransferError::NotSent { error: ClientError::Refused(_), .. }) = &sent {
+            leave(session).await;
+            return sent;
+        }
+        sent?;
+    }
+    leave(session).await;
+    Ok(())
+}
+
+/// Whatever goes wrong, a refusal too, ends it without a `QUIT`, as with the
+/// peers' client.
+async fn get_all(options: &Options) -> Result<(), TransferError> {
+    let wanted = options.files.iter().map(|path| Wanted::new(path)).collect();
+    let (mut session, wanted) = enter::<Wanted>(options, wanted).await?;
+    for wanted in &wanted {
+        get::get(&mut session, wanted).await?;
+    }
+    leave(session).await;
+    Ok(())
+}
+
+/// Connects, and says the password. Nothing is said to the server where the
+/// files are not fit to be transferred: it sees a connection that comes and
+/// goes, as from the peers' client.
+async fn enter<F>(
+    options: &Options,
+    files: Result<Vec<F>, TransferError>,
+) -> Result<(Session, Vec<F>), TransferError> {
+    let connected = connect(options).await;
+    // Whether or not the server is there, this is what the user must mend.
+    let files = files?;
+    let mut client = Client::new(connected?, options.deadline);
+    if let Some(password) = &options.password {
+        client.authenticate(password).await.map_err(TransferError::Password)?;
+        tracing::debug!("the password was taken");
+    }
+    let shows_progress = !options.is_quiet() && io::stderr().is_terminal();
+    Ok((Session { client, form: options.form, shows_progress }, files))
+}
+
+async fn connect(options: &Options) -> Result<TcpStream, TransferError> {
+    let mut dialer = Dialer::new(options.deadline.as_duration());
+    if let Some(local) = options.local {
+        dialer = dialer.from_local(local);
+    }
+    let stream = match &options.proxy {
+        Some(proxy) => proxy.connect(&options.server, &dialer).await?,
+        None => dialer.dial(&options.server).await?,
+    };
+    tracing::debug!(server = %options.server, proxy = options.proxy.is_some(), "connected");
+    Ok(stream)
+}
+
+/// Each file has its receipt by now, so that a server that closes first takes
+/// nothing away.
+async fn leave(session: Session) {
+    if let Err(error) = session.client.quit().await {
+        tracing::debug!("the server did not wait for QUIT: {error}");
+    }
+}
+
+/// The last part of a path, as far as any server can have it: what it refuses
+/// on top is for it to say, as its `invalid_chars` are its own.
+fn base_name(path: &Path) -> Result<FileName, TransferError> {
+    let name = path.file_name().ok_or_else(|| TransferError::NoName(path.to_owned()))?;
+    NameRules::from_invalid_chars(b"")
+        .check(name.as_bytes())
+        .map_err(|error| TransferError::Name { path: path.to_owned(), error })
+}

@@ -1,0 +1,162 @@
+//! `SEND` and `ZSEND`: a file is stored.
+
+use std::io;
+
+use protocol::{
+    ConnectionError, Form, Refusal, Reply, Verb,
+    archive::{ArchiveError, Unpacker},
+    piece_size,
+};
+use spool::CommitError;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    session::{Session, SessionEnd},
+    site::{Place, said_to_peer},
+};
+
+/// Answers the offer, takes the body, and confirms when the file is on the
+/// disk.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    session: &mut Session<S>,
+    name: &[u8],
+    size: u64,
+    form: Form,
+) -> Result<(), SessionEnd> {
+    let verb = Verb::send(form);
+    let place = match session.site.place(name) {
+        Ok(place) => place,
+        Err(why) => return session.refuse(verb, name, Refusal::InvalidName, &why).await,
+    };
+    if size == 0 || size > session.site.max_size {
+        let why = format!("{size} bytes, where 1 to {} are taken", session.site.max_size);
+        return session.refuse(verb, name, Refusal::TooBig, &why).await;
+    }
+    if !session.site.overwrite {
+        match place.folder.contains(&place.entry).await {
+            Ok(false) => {}
+            Ok(true) => return session.refuse(verb, name, Refusal::Exists, &Refusal::Exists).await,
+            Err(error) => {
+                return session.refuse(verb, name, Refusal::Other(said_to_peer(&error).into()), &error).await;
+            }
+        }
+    }
+    session.connection.write_reply(&Reply::Ok(verb)).await?;
+    session.connection.begin_body(size);
+    let stored = match form {
+        Form::Plain => store(session, &place, size).await,
+        Form::Zip => store_unpacked(session, &place, size).await,
+    };
+    match stored {
+        Ok(bytes) => {
+            session.connection.write_reply(&Reply::Ok(verb)).await?;
+            session.log_file(verb, name, bytes, "file stored");
+            Ok(())
+        }
+        Err(NotStored::Connection(error)) => Err(cut(session, verb, &place, &error.to_string(), error)),
+        Err(why) => {
+            // The body has been announced: it comes, whatever is answered.
+            match session.connection.discard_body().await {
+                Ok(()) => session.refuse(verb, name, why.said_to_peer(), &why).await,
+                Err(error) => Err(cut(session, verb, &place, &why.to_string(), error)),
+            }
+        }
+    }
+}
+
+/// Says that a body did not come to its end.
+fn cut<S>(session: &Session<S>, verb: Verb, place: &Place, why: &str, error: ConnectionError) -> SessionEnd {
+    tracing::warn!(peer = %session.peer, verb = verb.as_str(), name = %place.name, reason = why, "nothing stored");
+    error.into()
+}
+
+/// Why there is no file after a body.
+#[derive(Debug, thiserror::Error)]
+enum NotStored {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("the archive is refused: {0}")]
+    Archive(#[from] ArchiveError),
+    #[error("the archive unpacks to no byte at all")]
+    Empty,
+    #[error("the name was taken while the body came")]
+    Exists,
+    #[error("the disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl NotStored {
+    fn said_to_peer(&self) -> Refusal {
+        match self {
+            Self::Archive(_) | Self::Empty | Self::Connection(_) => Refusal::Unsaid,
+            Self::Exists => Refusal::Exists,
+            Self::Disk(error) => Refusal::Other(said_to_peer(error).into()),
+        }
+    }
+}
+
+impl From<CommitError> for NotStored {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Exists => Self::Exists,
+            CommitError::Io(error) => Self::Disk(error),
+        }
+    }
+}
+
+async fn store<S: AsyncRead + AsyncWrite + Unpin>(
+    session: &mut Session<S>,
+    place: &Place,
+    size: u64,
+) -> Result<u64, NotStored> {
+    let mut draft = place.folder.draft();
+    let mut piece = Vec::with_capacity(piece_size(size));
+    loop {
+        while session.connection.body_left() > 0 && piece.len() < piece.capacity() {
+            session.connection.read_body(&mut piece).await?;
+        }
+        if session.connection.body_left() == 0 {
+            draft.commit(piece, &place.entry, session.site.overwrite).await?;
+            return Ok(size);
+        }
+        piece = draft.write(piece).await?;
+    }
+}
+
+async fn store_unpacked<S: AsyncRead + AsyncWrite + Unpin>(
+    session: &mut Session<S>,
+    place: &Place,
+    size: u64,
+) -> Result<u64, NotStored> {
+    let mut draft = place.folder.draft();
+    let mut unpacker = Unpacker::new(session.site.max_size.saturating_mul(MAX_EXPANSION));
+    let mut packed = Vec::with_capacity(piece_size(size));
+    let mut plain = Vec::with_capacity(piece_size(size));
+    while session.connection.read_body(&mut packed).await? > 0 {
+        // Deflate expands at most 1032 times, so that a small bite bounds
+        // what `plain` grows to.
+        for bite in packed.chunks(BITE) {
+            unpacker.write(bite, &mut plain)?;
+            if plain.len() >= PIECE {
+                plain = draft.write(plain).await?;
+            }
+        }
+        packed.clear();
+    }
+    let unpacked = unpacker.finish()?;
+    if unpacked == 0 {
+        // What `SIZE 0` says of a plain file.
+        return Err(NotStored::Empty);
+    }
+    draft.commit(plain, &place.entry, session.site.overwrite).await?;
+    Ok(unpacked)
+}
+
+/// How many times `-m` an archive may unpack to. XML packs about twenty times;
+/// a bomb, a thousand times.
+const MAX_EXPANSION: u64 = 32;
+
+const BITE: usize = 512;
+
+/// Bytes that go to the disk at once: how far an archive unpacks is not known.
+const PIECE: usize = 256 * 1024;

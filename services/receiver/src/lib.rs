@@ -1,0 +1,64 @@
+//! The receiver: buffers the files that agents send, until someone fetches
+//! them.
+//!
+//! The way of a file reads top-down: [`run`] accepts a stream, a session reads
+//! commands from it, one file a command acts, the spool stores.
+
+mod commands;
+pub mod options;
+mod server;
+mod session;
+mod site;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use runtime::{
+    daemon::{self, Detached, ReadyHandle},
+    drain::Drain,
+    logs,
+};
+
+pub use crate::options::Options;
+use crate::{server::Server, site::Site};
+
+/// The whole program under the name `name`: reads the options of this
+/// process, goes to the background where that is asked for, and runs.
+///
+/// # Errors
+/// What ends the start, one line each.
+pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
+    let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
+    let options = Options::from_layers(&layers)?;
+    let ready = match options.daemon.then(daemon::detach).transpose()? {
+        Some(Detached::Parent(status)) => return Ok(status),
+        Some(Detached::Child(ready)) => Some(ready),
+        None => None,
+    };
+    let _logs = logs::start(&options.logs)?;
+    runtime::threads().context("cannot start threads")?.block_on(run(options, ready))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Receives until SIGTERM or SIGINT, then ends what is under way. Says on
+/// `ready` that it accepts connections.
+///
+/// # Errors
+/// What ends the start: the spool, or an address.
+pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
+    let drain = Drain::on_signals().context("cannot wait for signals")?;
+    // First, because a start that fails on an address must leave the folder
+    // alone; who connects meanwhile waits.
+    let listeners = transport::bind(&options.addresses, options.port)?;
+    let site = Site::open(&options)?;
+    for listener in &listeners {
+        let address = listener.local_addr().context("a listening socket has no address")?;
+        tracing::info!(%address, directory = %options.directory.display(), "listening");
+    }
+    if let Some(ready) = ready {
+        ready.ready()?;
+    }
+    Server::new(site, options.max_connections, &drain).serve(listeners).await;
+    server::end(drain, options.drain_timeout).await;
+    Ok(())
+}

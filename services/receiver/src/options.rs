@@ -1,0 +1,255 @@
+//! The receiver's options: the whole set of the peers' server.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Arg, Command, value_parser};
+use protocol::{Deadline, Filters, NameRules, PasswordDigest};
+use runtime::{
+    logs,
+    options::{
+        FileFormat, Layers, NotYet, OptionError, Program, Sets, Token, secret_from, switch, value,
+        values::{self, port, seconds},
+    },
+};
+
+/// What a receiver does; valid.
+#[derive(Debug)]
+pub struct Options {
+    /// Addresses and names to listen on.
+    pub addresses: Vec<String>,
+    /// TCP port.
+    pub port: u16,
+    /// Connections at once; more wait until one ends.
+    pub max_connections: usize,
+    /// Whether to go to the background.
+    pub daemon: bool,
+    /// Whether `LS` and `MV` are served.
+    pub insecure: bool,
+    /// Which folder of the spool a name belongs to.
+    pub filters: Filters,
+    /// Bytes of a file.
+    pub max_size: u64,
+    /// Whether a file that is there is replaced.
+    pub overwrite: bool,
+    /// How long a client is waited for.
+    pub deadline: Deadline,
+    /// The spool.
+    pub directory: PathBuf,
+    /// What clients must know.
+    pub password: Option<PasswordDigest>,
+    /// Bytes of a command.
+    pub block_size: usize,
+    /// What names may not hold.
+    pub name_rules: NameRules,
+    /// How long a drain waits for transfers.
+    pub drain_timeout: Duration,
+    /// The log.
+    pub logs: logs::Settings,
+}
+
+/// The options that the receiver takes, for a program of this name.
+pub fn program(name: &'static str) -> Program {
+    let command = Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Buffers the files that agents send by the Tentacle protocol, until someone fetches them.")
+        .after_help(AFTER_HELP)
+        .args(listening())
+        .args(storing())
+        .args(waiting())
+        .args(logs::arguments())
+        .args(not_yet());
+    Program::new(command).secrets(&["password"]).not_yet(NOT_YET).file(
+        "config",
+        FileFormat::TentacleServer,
+        TOKENS,
+    )
+}
+
+impl Options {
+    /// Takes what the layers say, and the defaults for the rest.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is allowed.
+    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+        let text = |id| layers.get::<String>(id).cloned();
+        let number = |id, default| layers.get::<u64>(id).copied().unwrap_or(default);
+        let time = |id, default| layers.get::<Duration>(id).copied().unwrap_or(Duration::from_secs(default));
+        let filters = match text("filters") {
+            Some(filters) => {
+                Filters::parse(&filters).map_err(|why| layers.refuse("filters", why.to_string()))?
+            }
+            None => Filters::default(),
+        };
+        let name_rules = match text("invalid-chars") {
+            Some(set) => NameRules::from_invalid_chars(set.as_bytes()),
+            None => NameRules::default(),
+        };
+        let directory = layers.get::<PathBuf>("directory").cloned().ok_or_else(|| {
+            layers.refuse("directory", "the folder that holds the files must be named: -s DIR")
+        })?;
+        let retries = u32::try_from(number("retries", 3)).unwrap_or(u32::MAX);
+        let password = secret_from(layers, "password", "password-file")?;
+        Ok(Self {
+            addresses: addresses(layers)?,
+            port: layers.get("port").copied().unwrap_or(41121),
+            max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
+            daemon: layers.switch("daemon"),
+            insecure: layers.switch("insecure"),
+            filters,
+            max_size: number("max-size", 2_000_000),
+            overwrite: layers.switch("overwrite"),
+            deadline: Deadline::new(time("timeout", 1), retries),
+            directory,
+            password: password.map(|password| PasswordDigest::of(password.expose())),
+            block_size: usize::try_from(number("block-size", 8192)).unwrap_or(usize::MAX),
+            name_rules,
+            drain_timeout: time("drain-timeout", 25),
+            logs: logs::Settings::from_layers(layers),
+        })
+    }
+}
+
+fn addresses(layers: &Layers) -> Result<Vec<String>, OptionError> {
+    let Some(list) = layers.get::<String>("addresses") else { return Ok(vec!["0.0.0.0".to_owned()]) };
+    let addresses: Vec<_> = list.split(',').map(|address| address.trim().to_owned()).collect();
+    if addresses.iter().any(String::is_empty) {
+        let why = format!("{list:?}: an address is empty (write one, or several with commas between)");
+        return Err(layers.refuse("addresses", why));
+    }
+    Ok(addresses)
+}
+
+fn listening() -> Vec<Arg> {
+    vec![
+        value("addresses", 'a', "ADDRESS", "Listen on these addresses or host names of IPv4 or IPv6, with commas between [default: 0.0.0.0]"),
+        value("port", 'p', "PORT", "Listen on this TCP port [default: 41121]").value_parser(port),
+        value("max-connections", 'c', "NUMBER", "Serve so many connections at once; more wait [default: 1024]")
+            .value_parser(values::count(1..=1_000_000)),
+        switch("daemon", 'd', "Go to the background, and return once connections are accepted"),
+        value("config", 'F', "FILE", "Read the tokens of this tentacle_server.conf")
+            .value_parser(values::existing_file()),
+        value("password", 'x', "PASSWORD", "Clients must know this password (others can read a command line: --password-file keeps it from them)")
+            .value_parser(values::secret()),
+        value("password-file", None, "FILE", "Clients must know the password in this file")
+            .value_parser(values::existing_file()),
+    ]
+}
+
+fn storing() -> Vec<Arg> {
+    vec![
+        value("directory", 's', "DIR", "Keep the files in this folder").value_parser(value_parser!(PathBuf)),
+        value(
+            "filters",
+            'i',
+            "FILTERS",
+            "Keep a file whose name a pattern matches in that folder of DIR: pattern:folder;pattern:folder, Perl's patterns",
+        ),
+        value("max-size", 'm', "BYTES", "Take files of at most so many bytes [default: 2000000]")
+            .value_parser(values::bytes(1..=u64::MAX)),
+        switch("overwrite", 'o', "Replace a file that is there, instead of refusing the new one"),
+        switch("insecure", 'I', "Serve LS and MV too: whoever can connect can list and take the files"),
+        value(
+            "invalid-chars",
+            None,
+            "CHARS",
+            r"Refuse names with one of these characters (a backslash makes the next one literal) [default: ?[]/\=+<>:;',*~]",
+        ),
+        value("block-size", None, "BYTES", "Close on a command of more than so many bytes [default: 8192]")
+            .value_parser(values::bytes(512..=1 << 20)),
+    ]
+}
+
+fn waiting() -> Vec<Arg> {
+    vec![
+        value("timeout", 't', "SECONDS", "Wait so long for a client, each try [default: 1]")
+            .value_parser(seconds),
+        value(
+            "retries",
+            'r',
+            "NUMBER",
+            "Try again so many times: a client has (retries + 1) x timeout seconds [default: 3]",
+        )
+        .value_parser(values::count(0..=1000)),
+        value(
+            "drain-timeout",
+            None,
+            "SECONDS",
+            "On SIGTERM, give transfers under way so long to end [default: 25]",
+        )
+        .value_parser(seconds),
+    ]
+}
+
+/// Documented, and not in this version.
+fn not_yet() -> Vec<Arg> {
+    vec![
+        value("proxy-ip", 'b', "HOST", "").hide(true),
+        value("proxy-port", 'g', "PORT", "").hide(true),
+        value("ssl-cert", 'e', "FILE", "").hide(true),
+        value("ssl-ca", 'f', "FILE", "").hide(true),
+        value("ssl-key", 'k', "FILE", "").hide(true),
+        switch("ssl-password", 'w', "").hide(true),
+        switch("use-libwrap", 'T', "").hide(true),
+        value("service", 'S', "ACTION", "").hide(true),
+    ]
+}
+
+const TLS: &str = "TLS is not in this version; remove the option, or end TLS in front of this server";
+const PROXY: &str =
+    "the proxy is not in this version; remove the option, or pass connections on by other means";
+
+const NOT_YET: &[NotYet] = &[
+    NotYet { id: "proxy-ip", what: PROXY },
+    NotYet { id: "proxy-port", what: PROXY },
+    NotYet { id: "ssl-cert", what: TLS },
+    NotYet { id: "ssl-ca", what: TLS },
+    NotYet { id: "ssl-key", what: TLS },
+    NotYet { id: "ssl-password", what: TLS },
+    NotYet {
+        id: "use-libwrap",
+        what: "hosts.allow and hosts.deny are not read in this version; remove the option, and restrict the port by a firewall",
+    },
+    NotYet {
+        id: "service",
+        what: "Windows services are for Windows; here, -d or the system's service manager starts it",
+    },
+];
+
+const TOKENS: &[Token] = &[
+    Token { name: "addresses", sets: Sets::Value("addresses") },
+    Token { name: "port", sets: Sets::Value("port") },
+    Token { name: "max_connections", sets: Sets::Value("max-connections") },
+    Token { name: "daemon", sets: Sets::Switch("daemon") },
+    Token { name: "insecure", sets: Sets::Switch("insecure") },
+    Token { name: "filters", sets: Sets::Value("filters") },
+    Token { name: "max_size", sets: Sets::Value("max-size") },
+    Token { name: "overwrite", sets: Sets::Switch("overwrite") },
+    Token { name: "quiet", sets: Sets::Switch("quiet") },
+    Token { name: "retries", sets: Sets::Value("retries") },
+    Token { name: "directory", sets: Sets::Value("directory") },
+    Token { name: "timeout", sets: Sets::Value("timeout") },
+    Token { name: "verbose", sets: Sets::By(logs::verbose_token) },
+    Token { name: "log_file", sets: Sets::Value("log-file") },
+    Token { name: "password", sets: Sets::Value("password") },
+    Token { name: "block_size", sets: Sets::Value("block-size") },
+    Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },
+    Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
+    Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
+    Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },
+    Token { name: "ssl_key", sets: Sets::Value("ssl-key") },
+    Token { name: "ssl_password", sets: Sets::Switch("ssl-password") },
+    Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
+];
+
+const AFTER_HELP: &str = "\
+Each option is also read from TENTACLE_EXT_OPTS (a piece of command line), from a variable
+such as TENTACLE_MAX_SIZE, and from the file of -F, in this order.
+
+Examples:
+  tentacle_server -s /var/spool/pandora/data_in
+        take files into a folder that a data server reads
+  tentacle_server -I -o -s /var/spool/tentacle -i '.*\\.conf:conf;.*\\.md5:md5;.*\\.zip:collections'
+        buffer an isolated network, for a sync-puller to fetch
+  tentacle_server -d -F /etc/tentacle/tentacle_server.conf
+        start in the background as a configuration file says";

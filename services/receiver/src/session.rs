@@ -1,0 +1,172 @@
+//! One connection: commands in turn, until `QUIT` or an end of another kind.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Reply, Verb};
+use runtime::drain::DrainWatch;
+use spool::Lease;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    commands,
+    site::{Escaped, Site},
+};
+
+/// A connection and what it needs.
+#[derive(Debug)]
+pub(crate) struct Session<S> {
+    pub(crate) connection: Connection<S>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) peer: SocketAddr,
+    drain: DrainWatch,
+    /// The file that the last command handed out by `MV`. The next command
+    /// shows that the reader has it.
+    pub(crate) handed_out: Option<Lease>,
+}
+
+/// How a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    /// By `QUIT`.
+    #[error("quit")]
+    Quit,
+    /// The service ends.
+    #[error("the service is ending")]
+    Drained,
+    /// A line that is no command, or none that is served here.
+    #[error("{0}")]
+    NotServed(&'static str),
+    /// The file that was handed out could not be removed: an answer would
+    /// say that it was.
+    #[error("a file that was fetched cannot be removed: {0}")]
+    NotRemoved(std::io::Error),
+    /// A file could not be read to the end that was announced.
+    #[error("a file cannot be read to its end: {0}")]
+    NotRead(std::io::Error),
+    /// The connection's.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    pub(crate) fn new(stream: S, peer: SocketAddr, site: Arc<Site>, drain: DrainWatch) -> Self {
+        let connection = Connection::new(stream, site.deadline).with_max_line(site.max_line);
+        Self { connection, site, peer, drain, handed_out: None }
+    }
+
+    /// Serves commands until the session ends, and says how it did.
+    pub(crate) async fn run(mut self) {
+        let end = match self.serve().await {
+            Err(end) => end,
+            Ok(never) => match never {},
+        };
+        let peer = self.peer;
+        match &end {
+            SessionEnd::Quit | SessionEnd::Drained => tracing::info!(%peer, "connection closed: {end}"),
+            // A client may leave without a word: many do.
+            SessionEnd::Connection(ConnectionError::Closed) => {
+                tracing::info!(%peer, "connection closed: {end}")
+            }
+            SessionEnd::NotRemoved(_) | SessionEnd::NotRead(_) => {
+                tracing::error!(%peer, "connection closed: {end}")
+            }
+            SessionEnd::NotServed(_) | SessionEnd::Connection(_) => {
+                tracing::warn!(%peer, "connection closed: {end}")
+            }
+        }
+        if let Some(lease) = &self.handed_out {
+            let name = Escaped(lease.name().as_bytes());
+            tracing::info!(%peer, %name, "file kept: its reader did not show that it has it");
+        }
+        let _ = self.connection.shutdown().await;
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, SessionEnd> {
+        if let Some(password) = self.site.password.clone() {
+            self.authenticate(&password).await?;
+        }
+        loop {
+            let Some(command) = self.next_command().await? else {
+                return Err(SessionEnd::NotServed("an unknown command"));
+            };
+            // `MV` does so itself, beside its other work.
+            if !matches!(command, Command::Move { .. }) {
+                settle(self.handed_out.take()).await?;
+            }
+            match command {
+                Command::Send { name, size, form } => commands::send::run(self, &name, size, form).await?,
+                Command::Receive { name, form } => commands::receive::run(self, &name, form).await?,
+                Command::List { filter } if self.site.insecure => commands::list::run(self, &filter).await?,
+                Command::Move { name } if self.site.insecure => commands::r#move::run(self, &name).await?,
+                Command::List { .. } | Command::Move { .. } => {
+                    return Err(SessionEnd::NotServed("LS and MV are not served (-I allows them)"));
+                }
+                Command::Features => {
+                    let features = protocol::Features { two_phase_move: self.site.insecure };
+                    self.connection.write_reply(&Reply::Features(features)).await?;
+                }
+                Command::Pass(_) => return Err(SessionEnd::NotServed("PASS, which is not asked for here")),
+                Command::Quit => return Err(SessionEnd::Quit),
+            }
+        }
+    }
+
+    async fn authenticate(&mut self, password: &PasswordDigest) -> Result<(), SessionEnd> {
+        let Some(Command::Pass(digest)) = self.next_command().await? else {
+            return Err(SessionEnd::NotServed("no password, where one is needed"));
+        };
+        match PasswordDigest::from_hex(&digest) {
+            Some(digest) if digest.matches(password) => {
+                Ok(self.connection.write_reply(&Reply::PassOk).await?)
+            }
+            _ => Err(SessionEnd::NotServed("a wrong password")),
+        }
+    }
+
+    /// The next command. A drain ends the wait for it, unless a reader has
+    /// yet to show that it has its file.
+    async fn next_command(&mut self) -> Result<Option<Command>, SessionEnd> {
+        let patient = self.handed_out.is_some();
+        tokio::select! {
+            biased;
+            command = self.connection.read_command() => Ok(command?),
+            () = self.drain.started(), if !patient => Err(SessionEnd::Drained),
+        }
+    }
+
+    /// Answers no, and says so.
+    pub(crate) async fn refuse(
+        &mut self,
+        verb: Verb,
+        name: &[u8],
+        refusal: Refusal,
+        why: &(dyn std::fmt::Display + Sync),
+    ) -> Result<(), SessionEnd> {
+        tracing::warn!(peer = %self.peer, verb = verb.as_str(), name = %Escaped(name), reason = %why, "refused");
+        Ok(self.connection.write_reply(&Reply::Refused(verb, refusal)).await?)
+    }
+
+    /// Announces a body of `size` bytes; whether the client wants it.
+    pub(crate) async fn announce(&mut self, verb: Verb, size: u64) -> Result<bool, SessionEnd> {
+        self.connection.write_reply(&Reply::Size(verb, size)).await?;
+        let answer = self.connection.read_reply_line().await?;
+        let wanted = Reply::parse(&answer) == Some(Reply::Ok(verb));
+        if wanted {
+            self.connection.begin_writing(size);
+        }
+        Ok(wanted)
+    }
+
+    /// Says that a file went out or came in.
+    pub(crate) fn log_file(&self, verb: Verb, name: &[u8], bytes: u64, what: &'static str) {
+        tracing::info!(peer = %self.peer, verb = verb.as_str(), name = %Escaped(name), bytes, "{what}");
+    }
+}
+
+/// Removes a file that its reader has shown to have.
+pub(crate) async fn settle(handed_out: Option<Lease>) -> Result<(), SessionEnd> {
+    match handed_out {
+        Some(lease) => lease.remove().await.map(drop).map_err(SessionEnd::NotRemoved),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,120 @@
+//! What all connections share.
+
+use std::{collections::HashMap, fmt, io};
+
+use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules, PasswordDigest};
+use spool::{EntryName, EntryNameError, Folder, Spool, SpoolError};
+use tokio::sync::Semaphore;
+
+use crate::options::Options;
+
+/// The spool and the rules by which it is reached.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) rules: NameRules,
+    filters: Filters,
+    /// By the name that the filters give; the root's is empty.
+    folders: HashMap<String, Folder>,
+    pub(crate) password: Option<PasswordDigest>,
+    /// Whether `LS` and `MV` are served.
+    pub(crate) insecure: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) max_size: u64,
+    pub(crate) max_line: usize,
+    pub(crate) deadline: Deadline,
+    /// A list is held whole while it is sent: so many at once.
+    pub(crate) listings: Semaphore,
+    /// A large archive is packed on a thread that waits for its reader: so
+    /// many at once, so that readers who are slow leave threads for the disk.
+    pub(crate) packings: Semaphore,
+    /// Keeps the spool ours.
+    _spool: Spool,
+}
+
+/// Where a file goes or comes from.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// As it is said in logs.
+    pub(crate) name: FileName,
+    pub(crate) folder: Folder,
+    pub(crate) entry: EntryName,
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Entry(#[from] EntryNameError),
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+impl Site {
+    /// Opens the spool. The folder of a filter is made with its first file, so
+    /// that lists name what the peers' lists name. Blocks.
+    pub(crate) fn open(options: &Options) -> Result<Self, SpoolError> {
+        let spool = Spool::open(&options.directory)?;
+        let mut folders = HashMap::new();
+        for name in options.filters.folders().chain([""]) {
+            folders.insert(name.to_owned(), spool.folder(name)?);
+        }
+        Ok(Self {
+            rules: options.name_rules.clone(),
+            filters: options.filters.clone(),
+            folders,
+            password: options.password.clone(),
+            insecure: options.insecure,
+            overwrite: options.overwrite,
+            max_size: options.max_size,
+            max_line: options.block_size,
+            deadline: options.deadline,
+            listings: Semaphore::new(LISTINGS),
+            packings: Semaphore::new(PACKINGS),
+            _spool: spool,
+        })
+    }
+
+    /// Checks a name from the wire and finds its folder.
+    pub(crate) fn place(&self, name: &[u8]) -> Result<Place, PlaceError> {
+        let name = self.rules.check(name)?;
+        let entry = EntryName::new(name.as_bytes())?;
+        let folder = self.folder(name.as_bytes())?.clone();
+        Ok(Place { name, folder, entry })
+    }
+
+    /// The folder that `LS <argument>` lists.
+    pub(crate) fn listed(&self, argument: &[u8]) -> Result<Folder, PlaceError> {
+        self.rules.check_listing_argument(argument)?;
+        Ok(self.folder(argument)?.clone())
+    }
+
+    fn folder(&self, name: &[u8]) -> Result<&Folder, FilterError> {
+        let folder = self.filters.folder_for(name)?;
+        Ok(self.folders.get(folder).expect("a folder was opened for each filter, and for the root"))
+    }
+}
+
+/// A disk's failure in words for a peer: what to do about it is the operator's
+/// matter, and stands in the log.
+pub(crate) fn said_to_peer(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no space left on the server",
+        _ => "the server cannot use its disk",
+    }
+}
+
+/// Bytes as text, for a log: what peers send is not always UTF-8.
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0[..self.0.len().min(300)].escape_ascii())
+    }
+}
+
+const LISTINGS: usize = 16;
+
+/// Of the 512 threads that tokio has for work that blocks.
+const PACKINGS: usize = 16;

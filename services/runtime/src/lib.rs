@@ -1,0 +1,13 @@
+//! What every service process has: options in layers, logs, draining on signals, a place in the background.
+//!
+//! A program's `main.rs` is a call of [`main`] with a function that reads its options ([`options::Program`]), starts
+//! its logs ([`logs::start`]), goes to the background where that is asked for ([`daemon::detach`]), makes its
+//! threads ([`threads`], or [`thread`] for one) and runs until its [`drain::Drain`] ends.
+
+pub mod daemon;
+pub mod drain;
+pub mod logs;
+pub mod options;
+mod process;
+
+pub use process::{main, thread, threads};

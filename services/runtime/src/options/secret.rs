@@ -1,0 +1,94 @@
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::{Layers, OptionError};
+
+/// Bytes that appear in no message and no log.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(Vec<u8>);
+
+/// The secret of the option `id` ([`super::values::secret`]), or of the file that `file_id` (a [`PathBuf`]) names:
+/// whichever is given in the higher layer. The file is read once, now; the line end behind its last line is cut off.
+///
+/// Fails where one layer gives both, and where the file cannot be read, is empty, or has more than 64 KiB.
+pub fn secret_from(layers: &Layers, id: &str, file_id: &str) -> Result<Option<Secret>, OptionError> {
+    match (layers.source_of(id), layers.source_of(file_id)) {
+        (None, None) => Ok(None),
+        (Some(value), Some(file)) if value == file => {
+            Err(layers.refuse(id, format!("give either this or {}, not both", layers.label(file_id))))
+        }
+        (Some(value), file) if file.is_none_or(|file| value < file) => Ok(layers.get::<Secret>(id).cloned()),
+        _ => {
+            let refuse = |path: &PathBuf, reason| OptionError::Value {
+                option: layers.label(file_id),
+                value: path.display().to_string(),
+                reason,
+            };
+            let path = layers.get::<PathBuf>(file_id);
+            path.map(|path| Secret::from_file(path).map_err(|reason| refuse(path, reason))).transpose()
+        }
+    }
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Reads the secret in a file, without the line end behind its last line. The file has at most 64 KiB.
+    ///
+    /// # Errors
+    /// The reason, to stand behind the file's name.
+    pub fn from_file(path: &Path) -> Result<Secret, String> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(format!("is longer than {MAX_FILE} bytes"));
+        }
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        if bytes.is_empty() {
+            return Err("is empty, and must hold the secret".to_owned());
+        }
+        Ok(Secret(bytes))
+    }
+
+    /// The bytes themselves. The name is for the reviewer's eye.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Secret {
+        Secret(bytes)
+    }
+}
+
+impl From<std::ffi::OsString> for Secret {
+    fn from(text: std::ffi::OsString) -> Secret {
+        Secret(text.into_vec())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("…")
+    }
+}
+
+/// The longest file of a secret, in bytes: a guard against a path that names something else.
+const MAX_FILE: u64 = 64 * 1024;

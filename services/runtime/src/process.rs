@@ -1,0 +1,79 @@
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Runs a program: `run`, and where that fails one line `NAME: error: context: cause` on standard error and exit
+/// status 1, for a wrong option too.
+pub fn main(name: &str, run: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
+    match run() {
+        Ok(status) => status,
+        Err(error) => {
+            // Standard error may be closed; the exit status says the same.
+            let _ = writeln!(io::stderr(), "{}", error_line(name, &error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The threads of an asynchronous program: one worker for each CPU that this process may use (its CPU set and its
+/// control group's quota count), with timers and sockets.
+pub fn threads() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, |count| count.get()))
+        .enable_all()
+        .build()
+}
+
+/// The one thread of a program that does one thing at a time, with timers and sockets.
+pub fn thread() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn error_line(name: &str, error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many a message says its cause in its own words.
+        if message.contains(&cause) {
+            continue;
+        }
+        let colon = if message.is_empty() { "" } else { ": " };
+        message.push_str(colon);
+        message.push_str(&cause);
+    }
+    let lines: Vec<_> = message.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    format!("{name}: error: {}", lines.join(" ").chars().map(shown).collect::<String>())
+}
+
+/// What a peer said may stand in an error, and must not steer a terminal.
+fn shown(letter: char) -> String {
+    if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_its_causes() {
+        let error = anyhow::anyhow!("no such\n  folder").context("spool /a");
+        assert_eq!(
+            error_line("tentacle-receiver", &error),
+            "tentacle-receiver: error: spool /a: no such folder"
+        );
+        assert_eq!(error_line("x", &anyhow::anyhow!("é\x1b[2J")), "x: error: é\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_cause_that_the_message_names_is_not_said_twice() {
+        let cause = || std::io::Error::other("it is a folder");
+        let error = anyhow::Error::new(cause()).context(format!("log file /a: {} (name a file)", cause()));
+        assert_eq!(error_line("x", &error), "x: error: log file /a: it is a folder (name a file)");
+    }
+
+    #[test]
+    fn threads_run_a_future() {
+        assert_eq!(threads().unwrap().block_on(async { 7 }), 7);
+        assert_eq!(thread().unwrap().block_on(async { 7 }), 7);
+    }
+}

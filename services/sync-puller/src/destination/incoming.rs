@@ -1,0 +1,203 @@
+//! The incoming folder, and the staging folder in it.
+//!
+//! A file is staged: durable, whole, under a name that no consumer matches.
+//! It is published, by a rename, when its source has shown that it has
+//! forgotten it: a consumer removes what it has read, so a file that was
+//! published and then came once more would be read twice.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use spool::{CommitError, Draft, EntryName, Folder, RESERVED, Reader, Spool};
+use transport::Address;
+
+use super::{DestinationError, Digest, beside};
+
+/// The folder that a consumer empties.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    path: PathBuf,
+    staging: Spool,
+    overwrite: bool,
+}
+
+/// One folder of one source, on its way into the incoming folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    staged: Folder,
+    published: Folder,
+    overwrite: bool,
+}
+
+impl Incoming {
+    /// Opens the folder, which is there, and the staging folder in it, which
+    /// is ours alone. Blocks.
+    pub(crate) fn open(path: &Path, overwrite: bool) -> anyhow::Result<Self> {
+        let found = std::fs::metadata(path).with_context(|| {
+            format!("incoming folder {}: cannot be used (create it, or name another)", path.display())
+        })?;
+        anyhow::ensure!(found.is_dir(), "incoming folder {}: is not a directory", path.display());
+        let staging = path.join(format!("{RESERVED}sync"));
+        // The staging folder must survive a power cut as its files do.
+        let made = match std::fs::create_dir(&staging) {
+            Ok(()) => std::fs::File::open(path).and_then(|incoming| incoming.sync_all()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        made.with_context(|| {
+            format!("incoming folder {}: the service must be able to create files in it", path.display())
+        })?;
+        let staging = Spool::open(&staging).context("incoming folder")?;
+        Ok(Self { path: path.to_owned(), staging, overwrite })
+    }
+
+    /// The way of the files of one folder of a source (empty: its root).
+    /// Blocks.
+    pub(crate) fn intake(&self, source: &Address, folder: &str) -> anyhow::Result<Intake> {
+        let staged = self.staging.folder(below_staging(source, folder)).context("incoming folder")?;
+        Ok(Intake { staged, published: Folder::shared(&self.path, folder), overwrite: self.overwrite })
+    }
+
+    /// Warns of staged files of sources and folders that are not among these:
+    /// they wait until theirs is back. Blocks.
+    pub(crate) fn warn_of_orphans(&self, named: &[(Address, String)]) {
+        let staging = self.path.join(format!("{RESERVED}sync"));
+        let known: Vec<_> =
+            named.iter().map(|(source, folder)| staging.join(below_staging(source, folder))).collect();
+        for folder in entries(&staging).iter().flat_map(|source| entries(source)) {
+            let waiting = entries(&folder).iter().filter(|path| path.is_file()).count();
+            if waiting > 0 && !known.contains(&folder) {
+                tracing::warn!(
+                    files = waiting,
+                    folder = %folder.display(),
+                    "files were fetched from a source, or a folder of it, that is named no more; name it again, and they are settled"
+                );
+            }
+        }
+    }
+}
+
+impl Intake {
+    /// A file to be staged.
+    pub(crate) fn draft(&self) -> Draft {
+        self.staged.draft()
+    }
+
+    /// What is staged and not published.
+    pub(crate) async fn staged(&self) -> Result<Vec<EntryName>, DestinationError> {
+        let names = self.staged.list(|_| true).await?;
+        let names = names.split(|&byte| byte == b'\n');
+        Ok(names.filter_map(|name| EntryName::new(name).ok()).collect())
+    }
+
+    /// Stages a draft under its name: durable when it returns. Where the name
+    /// is staged already, the same content stays one file; of two contents,
+    /// the source has forgotten the staged one, which is published.
+    pub(crate) async fn stage(
+        &self,
+        draft: Draft,
+        last: Vec<u8>,
+        digest: &Digest,
+        name: &EntryName,
+    ) -> Result<(), DestinationError> {
+        if let Some(staged) = self.staged.open(name).await? {
+            if digest_of_file(staged).await? == *digest {
+                return Ok(());
+            }
+            self.publish(name).await?;
+        }
+        match draft.commit(last, name, false).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Io(error)) => Err(error.into()),
+            // Nobody else writes here.
+            Err(error @ CommitError::Exists) => Err(std::io::Error::other(error).into()),
+        }
+    }
+
+    /// Gives a staged file to the consumer. Where its name is taken by the
+    /// same content, that stands for both; by another, it gets a name beside.
+    pub(crate) async fn publish(&self, name: &EntryName) -> Result<(), DestinationError> {
+        let mut target = name.clone();
+        for number in 2.. {
+            match self.staged.hand_over(name, &self.published, &target, self.overwrite).await {
+                Ok(()) => break,
+                // A folder is not overwritten.
+                Err(CommitError::Io(error)) if error.kind() == std::io::ErrorKind::IsADirectory => {}
+                Err(CommitError::Io(error)) => return Err(self.unpublished(&error).into()),
+                Err(CommitError::Exists) => {}
+            }
+            if self.is_same(name, &target).await? {
+                self.staged.remove(name).await?;
+                break;
+            }
+            let next = EntryName::new(&beside(name.as_bytes(), number));
+            target = next.map_err(std::io::Error::other)?;
+        }
+        if target != *name {
+            tracing::warn!(?name, kept_as = ?target, "the name is taken by another content: both are kept");
+        }
+        Ok(())
+    }
+
+    /// Makes what was published survive a power cut under its new name. Until
+    /// then it would be found staged.
+    pub(crate) async fn flush(&self) -> Result<(), DestinationError> {
+        self.published.flush().await?;
+        Ok(self.staged.flush().await?)
+    }
+
+    /// Says which folder it is, and what it has to be.
+    fn unpublished(&self, error: &std::io::Error) -> std::io::Error {
+        let hint = match error.kind() {
+            std::io::ErrorKind::CrossesDevices => {
+                " (a folder in the incoming folder must be on the same file system)"
+            }
+            _ => "",
+        };
+        std::io::Error::new(error.kind(), format!("{}: {error}{hint}", self.published.path().display()))
+    }
+
+    async fn is_same(&self, staged: &EntryName, published: &EntryName) -> Result<bool, DestinationError> {
+        let (Some(one), Some(other)) =
+            (self.staged.open(staged).await?, self.published.open(published).await?)
+        else {
+            // The consumer was faster.
+            return Ok(false);
+        };
+        if one.size() != other.size() {
+            return Ok(false);
+        }
+        Ok(digest_of_file(one).await? == digest_of_file(other).await?)
+    }
+}
+
+async fn digest_of_file(mut reader: Reader) -> std::io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut piece = reader.next(Vec::new()).await?;
+    while !piece.is_empty() {
+        hash.update(&piece);
+        piece = reader.next(piece).await?;
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Where files of a folder of a source (empty: its root) are staged.
+fn below_staging(source: &Address, folder: &str) -> String {
+    let source = encoded(&source.to_string());
+    match folder {
+        "" => format!("{source}/files"),
+        _ => format!("{source}/folder-{}", encoded(folder)),
+    }
+}
+
+/// A name of one component for any text, different for different texts.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let encode = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}

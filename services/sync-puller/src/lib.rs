@@ -1,0 +1,100 @@
+//! The sync-puller: opens every connection, and fetches what remote buffers
+//! hold.
+//!
+//! The way of a file reads top-down: a source lists what a buffer holds, a
+//! taker fetches it over one connection, the destination keeps it.
+
+mod config;
+mod destination;
+pub mod options;
+mod puller;
+mod settle;
+mod source;
+mod suspects;
+mod taker;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use runtime::{drain::Drain, logs};
+
+pub use crate::options::Options;
+use crate::{
+    destination::{Central, Destination, Incoming},
+    options::OptionsError,
+    puller::Emptied,
+    source::Source,
+};
+
+/// The whole program under the name `name`.
+///
+/// # Errors
+/// What ends the start, one line each.
+pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
+    let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
+    let options = match Options::from_layers(&layers) {
+        Err(OptionsError::Off) => {
+            let _logs = logs::start(&logs::Settings::from_layers(&layers))?;
+            tracing::info!("switched off (syncserver 0)");
+            return Ok(ExitCode::SUCCESS);
+        }
+        options => options?,
+    };
+    let _logs = logs::start(&options.logs)?;
+    let emptied = runtime::threads().context("cannot start threads")?.block_on(run(options))?;
+    Ok(if emptied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Pulls until SIGTERM or SIGINT, or once; whether every source was emptied
+/// (when pulling for good, always).
+///
+/// # Errors
+/// What ends the start: the incoming folder.
+pub async fn run(options: Options) -> anyhow::Result<bool> {
+    let drain = Drain::on_signals().context("cannot wait for signals")?;
+    let destination = match options.destination {
+        options::Destination::Server { address, password } => {
+            Destination::Server(Central { address, password })
+        }
+        options::Destination::Folder { path, overwrite } => {
+            let incoming = Incoming::open(&path, overwrite)?;
+            let named = options.sources.iter().flat_map(options::Source::named);
+            incoming.warn_of_orphans(&named.collect::<Vec<_>>());
+            Destination::Folder(incoming)
+        }
+    };
+    let tracker = drain.tracker();
+    let mut pulled = Vec::new();
+    for source in options.sources {
+        let watch = drain.watch();
+        let source = Source::new(source, &destination, watch.clone())?;
+        let once = options.once;
+        pulled.push(tracker.spawn(async move {
+            let work = async {
+                match once {
+                    true => puller::pull_once(source, watch.clone()).await,
+                    false => {
+                        puller::pull(source, watch.clone()).await;
+                        Emptied::Yes
+                    }
+                }
+            };
+            watch.unless_cut(work).await.unwrap_or(Emptied::No)
+        }));
+    }
+    tracing::info!(sources = pulled.len(), "pulling");
+    let all = async {
+        let mut emptied = true;
+        for source in &mut pulled {
+            emptied &= matches!(source.await, Ok(Emptied::Yes));
+        }
+        emptied
+    };
+    let watch = drain.watch();
+    let emptied = tokio::select! {
+        emptied = all => emptied,
+        () = watch.started() => !options.once,
+    };
+    drain.finish(options.drain_timeout).await;
+    Ok(emptied)
+}

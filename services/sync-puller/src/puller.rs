@@ -1,0 +1,81 @@
+//! All sources, each by itself: one that fails waits, and delays no other.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use runtime::drain::DrainWatch;
+
+use crate::source::{Round, Source};
+
+/// What a source that is pulled once came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emptied {
+    Yes,
+    No,
+}
+
+/// Pulls for good, until the drain starts.
+pub(crate) async fn pull(mut source: Source, drain: DrainWatch) {
+    let mut backoff = backoff(source.options.interval);
+    loop {
+        let round = source.round().await;
+        if drain.is_started() {
+            return;
+        }
+        say(&source, &round);
+        let pause = match &round.end {
+            // Something came, so there may be more.
+            _ if round.tally.files > 0 => Duration::ZERO,
+            Ok(()) => source.options.interval,
+            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE),
+        };
+        if round.end.is_ok() {
+            backoff = self::backoff(source.options.interval);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = drain.started() => return,
+        }
+    }
+}
+
+/// Pulls until a round finds nothing more; whether nothing is left.
+pub(crate) async fn pull_once(mut source: Source, drain: DrainWatch) -> Emptied {
+    let (mut files, mut bytes) = (0, 0);
+    loop {
+        let round = source.round().await;
+        files += round.tally.files;
+        bytes += round.tally.bytes;
+        say(&source, &round);
+        let emptied = match &round.end {
+            Err(_) => Emptied::No,
+            Ok(()) if round.tally.files > 0 && !drain.is_started() => continue,
+            Ok(()) if round.left > 0 || drain.is_started() => Emptied::No,
+            Ok(()) => Emptied::Yes,
+        };
+        tracing::info!(source = %source.options.address, files, bytes, emptied = emptied == Emptied::Yes, "source pulled");
+        return emptied;
+    }
+}
+
+fn say(source: &Source, round: &Round) {
+    let address = &source.options.address;
+    let (files, bytes, left) = (round.tally.files, round.tally.bytes, round.left);
+    match &round.end {
+        Ok(()) if files > 0 => tracing::info!(source = %address, files, bytes, left, "round ended"),
+        Ok(()) => tracing::debug!(source = %address, left, "nothing to fetch"),
+        Err(error) => tracing::warn!(source = %address, files, bytes, %error, "round failed"),
+    }
+}
+
+/// Longer each time, spread by chance, bounded.
+fn backoff(interval: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(interval.min(Duration::from_secs(1)))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);

@@ -1,0 +1,365 @@
+//! One source: rounds of listing and taking.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use protocol::{Client, ClientError, ConnectionError, FileName, NameRules};
+use runtime::drain::DrainWatch;
+use transport::{DialError, dial};
+
+use crate::{
+    destination::{CentralSession, Destination, DestinationError, Intake, Session},
+    options::{self, Mode},
+    settle,
+    suspects::Suspects,
+    taker::{TakeError, Taken, Taker, Tally, Way},
+};
+
+/// A remote buffer.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) options: options::Source,
+    folders: Vec<Remote>,
+    way: Onward,
+    /// What was found out about the server, and when.
+    server: Option<(Server, Instant)>,
+    suspects: Suspects,
+    /// So that a round says what is wrong with a listing when it changes.
+    said: (usize, usize),
+    /// Ends a round after the files that are under way.
+    drain: DrainWatch,
+}
+
+/// What one round came to.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) tally: Tally,
+    /// Names that were listed and could not be taken.
+    pub(crate) left: usize,
+    pub(crate) end: Result<(), SourceError>,
+}
+
+/// Why a round did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the source refuses the password, or asks for none")]
+    Password,
+    #[error("the source closes on LS (it needs -I to serve LS and MV)")]
+    NotServed,
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Destination(#[from] DestinationError),
+    #[error("{name}: {error}")]
+    Take { name: FileName, error: TakeError },
+    #[error(transparent)]
+    Settle(TakeError),
+}
+
+/// Which kind of server a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Server {
+    /// Keeps a file until its reader's next command.
+    TwoPhase,
+    /// Forgets a file with its last byte.
+    Plain,
+}
+
+/// A folder at the source.
+#[derive(Debug)]
+struct Remote {
+    /// Empty: the root.
+    name: String,
+    argument: String,
+}
+
+/// Where the files of a source go.
+#[derive(Debug)]
+enum Onward {
+    /// One intake a folder, in the order of the folders.
+    Folder(Vec<Intake>),
+    Server(crate::destination::Central),
+}
+
+/// A name to be taken, and the folder that it is in, by number.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) name: FileName,
+    pub(crate) folder: usize,
+}
+
+/// What there is to take.
+struct Listed {
+    items: Vec<Item>,
+    /// Whether to take it the safe way.
+    safe: bool,
+    /// Whether everything that was staged and forgotten is published. A folder
+    /// where it is not has none of the items.
+    settled: Result<(), DestinationError>,
+}
+
+impl Source {
+    /// Blocks.
+    pub(crate) fn new(
+        options: options::Source,
+        destination: &Destination,
+        drain: DrainWatch,
+    ) -> anyhow::Result<Self> {
+        let root = Remote { name: String::new(), argument: String::new() };
+        let named =
+            options.folders.iter().map(|f| Remote { name: f.name.clone(), argument: f.argument.clone() });
+        let folders: Vec<_> = std::iter::once(root).chain(named).collect();
+        let way = match destination {
+            Destination::Server(central) => Onward::Server(central.clone()),
+            Destination::Folder(incoming) => {
+                let intakes = folders.iter().map(|folder| incoming.intake(&options.address, &folder.name));
+                Onward::Folder(intakes.collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self { options, folders, way, server: None, suspects: Suspects::default(), said: (0, 0), drain })
+    }
+
+    /// Lists what the source has, settles what a crash or a lost connection
+    /// left staged, and takes everything.
+    pub(crate) async fn round(&mut self) -> Round {
+        let Listed { items, safe, settled } = match self.list().await {
+            Ok(listed) => listed,
+            Err(error) => return Round { tally: Tally::default(), left: 0, end: Err(error) },
+        };
+        let (items, left_alone) = self.suspects.sort(items);
+        let mut round = self.take_all(&items, safe).await;
+        // Names that are refused here are left too.
+        round.left += left_alone + self.said.0;
+        round.end = round.end.and(settled.map_err(SourceError::from));
+        if let Onward::Folder(intakes) = &self.way
+            && round.tally.files > 0
+        {
+            for intake in intakes {
+                if let Err(error) = intake.flush().await {
+                    round.end = round.end.and(Err(error.into()));
+                }
+            }
+        }
+        round
+    }
+
+    /// Asks for the names in all folders, and settles what is staged.
+    async fn list(&mut self) -> Result<Listed, SourceError> {
+        let (mut session, safe) = self.greet().await?;
+        let (rules, mut settled) = (NameRules::default(), Ok(()));
+        let (mut items, mut seen, mut unusable) = (Vec::new(), HashSet::new(), 0);
+        for (folder, remote) in self.folders.iter().enumerate() {
+            let listed = session.list(remote.argument.as_bytes(), MAX_LISTING).await;
+            let listed = match listed {
+                Err(ClientError::Connection(ConnectionError::Closed)) if folder == 0 => {
+                    return Err(SourceError::NotServed);
+                }
+                Err(ClientError::Refused(why)) if folder > 0 => {
+                    tracing::debug!(source = %self.options.address, folder = remote.name, %why, "folder is not listed");
+                    continue;
+                }
+                listed => listed?,
+            };
+            if let Onward::Folder(intakes) = &self.way {
+                let published = settle::publish_forgotten(&intakes[folder], &listed).await;
+                // What would be taken there now could not be published either.
+                if let Err(error) = published {
+                    settled = settled.and(Err(error));
+                    continue;
+                }
+            }
+            for line in listed {
+                match self.usable(&rules, &line, safe) {
+                    Usable::Yes(name) if seen.insert(name.clone()) => items.push(Item { name, folder }),
+                    // Without filters, a source lists its root for every
+                    // argument; and what it lists twice is one file.
+                    Usable::Yes(_) | Usable::Folder => {}
+                    Usable::No => unusable += 1,
+                }
+            }
+        }
+        let _ = session.quit().await;
+        if unusable > 0 && self.said.0 != unusable {
+            tracing::warn!(source = %self.options.address, names = unusable, "the source lists names that are refused here");
+        }
+        self.said.0 = unusable;
+        Ok(Listed { items, safe, settled })
+    }
+
+    /// Takes all of `items`, over several connections.
+    async fn take_all(&mut self, items: &[Item], safe: bool) -> Round {
+        let next = AtomicUsize::new(0);
+        let (refused, unwanted) = (Mutex::default(), Mutex::default());
+        let connections = self.options.connections.min(items.len());
+        let workers = (0..connections).map(|_| self.work(items, &next, (&refused, &unwanted), safe));
+        let ends = join_all(workers).await;
+        let mut round = Round { tally: Tally::default(), left: 0, end: Ok(()) };
+        for (tally, end) in ends {
+            round.tally.files += tally.files;
+            round.tally.bytes += tally.bytes;
+            if let Err(error) = end {
+                if let SourceError::Take { name, .. } = &error {
+                    self.suspects.failed(name.clone());
+                }
+                round.end = round.end.and(Err(error));
+            }
+        }
+        let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // A name without a dot is a folder of the filters, as a rule.
+        let (left, folders): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|name: &FileName| name.as_bytes().contains(&b'.'));
+        for folder in folders {
+            self.suspects.is_folder(folder);
+        }
+        if left.len() != self.said.1
+            && let Some(first) = left.first()
+        {
+            tracing::warn!(source = %self.options.address, names = left.len(), %first, "the source lists files that it does not hand out");
+        }
+        self.said.1 = left.len();
+        let unwanted = unwanted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        round.left = left.len() + unwanted.len();
+        for name in unwanted {
+            self.suspects.failed(name);
+        }
+        round
+    }
+
+    /// One connection's share.
+    async fn work(
+        &self,
+        items: &[Item],
+        next: &AtomicUsize,
+        (refused, unwanted): (&Mutex<Vec<FileName>>, &Mutex<Vec<FileName>>),
+        safe: bool,
+    ) -> (Tally, Result<(), SourceError>) {
+        let session = match self.connect().await {
+            Ok(session) => session,
+            Err(error) => return (Tally::default(), Err(error)),
+        };
+        let mut taker = Taker::new(session, safe, self.options.block_size);
+        let mut central = match &self.way {
+            Onward::Server(central) => Some(central.session()),
+            Onward::Folder(_) => None,
+        };
+        while let Some(item) = items.get(next.fetch_add(1, Relaxed))
+            && !self.drain.is_started()
+        {
+            match taker.take(&item.name, self.way_of(item, &mut central)).await {
+                Ok(Taken::Yes) => {}
+                Ok(Taken::Refused) => {
+                    refused.lock().unwrap_or_else(PoisonError::into_inner).push(item.name.clone())
+                }
+                Ok(Taken::Unwanted) => {
+                    unwanted.lock().unwrap_or_else(PoisonError::into_inner).push(item.name.clone())
+                }
+                Err(TakeError::Destination(error)) => return (taker.tally, Err(error.into())),
+                Err(error) => {
+                    return (taker.tally, Err(SourceError::Take { name: item.name.clone(), error }));
+                }
+            }
+        }
+        if let Some(central) = central {
+            central.quit().await;
+        }
+        let (tally, end) = taker.end().await;
+        (tally, end.map_err(SourceError::Settle))
+    }
+
+    fn way_of<'a>(&'a self, item: &Item, central: &'a mut Option<CentralSession>) -> Way<'a> {
+        match (&self.way, central) {
+            (Onward::Folder(intakes), _) => Way::Folder(&intakes[item.folder]),
+            (Onward::Server(_), Some(central)) => Way::Server(central),
+            (Onward::Server(_), None) => unreachable!("a connection to the server goes with the way there"),
+        }
+    }
+
+    /// A connection on which names can be listed, and whether files are to be
+    /// taken the safe way.
+    async fn greet(&mut self) -> Result<(Session, bool), SourceError> {
+        match self.options.mode {
+            Mode::Safe => return Ok((self.connect().await?, true)),
+            Mode::Fast => return Ok((self.connect().await?, false)),
+            Mode::Auto => {}
+        }
+        if let Some((Server::Plain, since)) = self.server
+            && since.elapsed() < REMEMBERED
+        {
+            return Ok((self.connect().await?, true));
+        }
+        let mut session = self.connect().await?;
+        match session.features().await {
+            Ok(features) => {
+                let server = if features.two_phase_move { Server::TwoPhase } else { Server::Plain };
+                self.learn(server);
+                Ok((session, server == Server::Plain))
+            }
+            // A server of the peers closes on every unknown command; whatever
+            // else another one does, the safe way suits it.
+            Err(_) => {
+                self.learn(Server::Plain);
+                Ok((self.connect().await?, true))
+            }
+        }
+    }
+
+    fn learn(&mut self, server: Server) {
+        if self.server.map(|(known, _)| known) != Some(server) {
+            let mode = if server == Server::TwoPhase { Mode::Fast } else { Mode::Safe };
+            tracing::info!(source = %self.options.address, %mode, "the source is known now");
+        }
+        self.server = Some((server, Instant::now()));
+    }
+
+    async fn connect(&self) -> Result<Session, SourceError> {
+        let stream = dial(&self.options.address, self.options.deadline.as_duration()).await?;
+        let mut session = Client::new(stream, self.options.deadline);
+        if let Some(password) = &self.options.password {
+            session.authenticate(password).await.map_err(|error| match error {
+                ClientError::Connection(ConnectionError::Closed) => SourceError::Password,
+                error => error.into(),
+            })?;
+        }
+        Ok(session)
+    }
+
+    fn usable(&self, rules: &NameRules, line: &Bytes, safe: bool) -> Usable {
+        // A server of the peers may announce a size for a folder.
+        let folder = |name: &str| name.as_bytes() == &line[..];
+        if safe
+            && (DOCUMENTED_FOLDERS.into_iter().any(folder) || self.folders.iter().any(|f| folder(&f.name)))
+        {
+            return Usable::Folder;
+        }
+        match rules.check(line) {
+            Ok(name) if spool::EntryName::new(line).is_ok() => Usable::Yes(name),
+            _ => Usable::No,
+        }
+    }
+}
+
+/// What a line of a listing is good for.
+enum Usable {
+    Yes(FileName),
+    Folder,
+    No,
+}
+
+/// The folders of the documented filters.
+const DOCUMENTED_FOLDERS: [&str; 6] = ["conf", "md5", "collections", "trans", "commands", "agent"];
+
+/// Bytes of a listing: some million names.
+const MAX_LISTING: u64 = 256 << 20;
+
+/// How long a server that does not know `FEATURES` is not asked again.
+const REMEMBERED: Duration = Duration::from_secs(3600);

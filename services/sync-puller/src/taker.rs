@@ -1,0 +1,338 @@
+//! Taking files over one connection: fetched, made safe, forgotten by the
+//! source, published; in this order.
+
+use std::io::Write as _;
+
+use protocol::{ClientError, FileName, Form, Verb, piece_size};
+use sha2::{Digest as _, Sha256};
+use spool::{Draft, EntryName};
+use tempfile::SpooledTempFile;
+
+use crate::destination::{
+    CentralSession, DestinationError, Digest, Intake, Offer, Session, digest_of, digest_of_body,
+};
+
+/// One connection to a source, taking files one after the other.
+#[derive(Debug)]
+pub(crate) struct Taker {
+    session: Session,
+    safe: bool,
+    block_size: usize,
+    /// The file that was made safe last. The source forgets it on the next
+    /// command; the answer to that shows that it has.
+    unsettled: Option<Unsettled>,
+    pub(crate) tally: Tally,
+}
+
+/// Where a file goes.
+#[derive(Debug)]
+pub(crate) enum Way<'a> {
+    /// Into a folder.
+    Folder(&'a Intake),
+    /// To a central server.
+    Server(&'a mut CentralSession),
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What became of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is safe at the centre.
+    Yes,
+    /// The source does not hand it out.
+    Refused,
+    /// The central server does not take it.
+    Unwanted,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeError {
+    #[error(transparent)]
+    Source(#[from] ClientError),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    #[error("the file was overwritten while it was fetched")]
+    Overwritten,
+    #[error("the central server was given another file of this name meanwhile")]
+    NameTaken,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    name: FileName,
+    bytes: u64,
+    /// Where it is staged; on a server, a file is published with its receipt.
+    staged: Option<(Intake, EntryName)>,
+}
+
+/// What became of a file on its way to a central server.
+enum Forwarded {
+    /// The server has it.
+    Whole {
+        bytes: u64,
+        digest: Digest,
+    },
+    Not(Taken),
+}
+
+/// A body that has arrived whole.
+struct Fetched {
+    draft: Draft,
+    last: Vec<u8>,
+    digest: Digest,
+}
+
+impl Taker {
+    pub(crate) fn new(session: Session, safe: bool, block_size: usize) -> Self {
+        Self { session, safe, block_size, unsettled: None, tally: Tally::default() }
+    }
+
+    /// Takes one file.
+    pub(crate) async fn take(&mut self, name: &FileName, way: Way<'_>) -> Result<Taken, TakeError> {
+        match (way, self.safe) {
+            (Way::Folder(intake), false) => self.move_to_folder(name, intake).await,
+            (Way::Folder(intake), true) => self.copy_to_folder(name, intake).await,
+            (Way::Server(server), false) => self.move_to_server(name, server).await,
+            (Way::Server(server), true) => self.copy_to_server(name, server).await,
+        }
+    }
+
+    /// Settles the last file, and says good-bye.
+    pub(crate) async fn end(mut self) -> (Tally, Result<(), TakeError>) {
+        let settled = self.settle_last().await;
+        if settled.is_ok() {
+            let _ = self.session.quit().await;
+        }
+        (self.tally, settled)
+    }
+
+    /// `MV`: the source keeps the file until our next command.
+    async fn move_to_folder(&mut self, name: &FileName, intake: &Intake) -> Result<Taken, TakeError> {
+        let Some(size) = self.asked(Verb::Mv, name).await? else { return Ok(Taken::Refused) };
+        let entry = entry(name)?;
+        let fetched = self.fetch(Verb::Mv, size, intake).await?;
+        intake.stage(fetched.draft, fetched.last, &fetched.digest, &entry).await?;
+        self.unsettled =
+            Some(Unsettled { name: name.clone(), bytes: size, staged: Some((intake.clone(), entry)) });
+        Ok(Taken::Yes)
+    }
+
+    /// `RECV`, made safe, then `MV`, with which the source forgets the file
+    /// at once. If it was overwritten in between, both contents are kept.
+    async fn copy_to_folder(&mut self, name: &FileName, intake: &Intake) -> Result<Taken, TakeError> {
+        let Some(size) = self.asked(Verb::Recv, name).await? else { return Ok(Taken::Refused) };
+        let entry = entry(name)?;
+        let copy = self.fetch(Verb::Recv, size, intake).await?;
+        intake.stage(copy.draft, copy.last, &copy.digest, &entry).await?;
+        // Refused: gone in the meantime. What is staged is settled by the
+        // next listing.
+        let Some(size) = self.asked(Verb::Mv, name).await? else { return Ok(Taken::Refused) };
+        let moved = self.fetch(Verb::Mv, size, intake).await?;
+        intake.stage(moved.draft, moved.last, &moved.digest, &entry).await?;
+        self.unsettled =
+            Some(Unsettled { name: name.clone(), bytes: size, staged: Some((intake.clone(), entry)) });
+        Ok(Taken::Yes)
+    }
+
+    /// Sent on as it comes; the receipt of the server stands for safe.
+    async fn move_to_server(
+        &mut self,
+        name: &FileName,
+        server: &mut CentralSession,
+    ) -> Result<Taken, TakeError> {
+        let bytes = match self.forward(Verb::Mv, name, server).await? {
+            Forwarded::Whole { bytes, .. } => bytes,
+            Forwarded::Not(taken) => return Ok(taken),
+        };
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, staged: None });
+        Ok(Taken::Yes)
+    }
+
+    /// As [`Taker::copy_to_folder`]. What was overwritten in between is held
+    /// in a temporary file, because the source has it no more.
+    async fn copy_to_server(
+        &mut self,
+        name: &FileName,
+        server: &mut CentralSession,
+    ) -> Result<Taken, TakeError> {
+        let copied = match self.forward(Verb::Recv, name, server).await? {
+            Forwarded::Whole { digest, .. } => digest,
+            Forwarded::Not(taken) => return Ok(taken),
+        };
+        let Some(bytes) = self.asked(Verb::Mv, name).await? else { return Ok(Taken::Refused) };
+        self.session.accept(Verb::Mv, bytes).await?;
+        let mut held = SpooledTempFile::new(self.block_size);
+        let (mut hash, mut piece) = (Sha256::new(), self.buffer(bytes));
+        while self.session.read_body(&mut piece).await? > 0 {
+            hash.update(&piece);
+            held.write_all(&piece).map_err(DestinationError::Disk)?;
+            piece.clear();
+        }
+        if copied != Digest::from(hash.finalize()) {
+            server.deliver(name, bytes, &mut held).await?;
+        }
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, staged: None });
+        Ok(Taken::Yes)
+    }
+
+    /// Asks for a file by `verb` and sends it on, under a name beside its own
+    /// where that is taken by another content.
+    async fn forward(
+        &mut self,
+        verb: Verb,
+        name: &FileName,
+        server: &mut CentralSession,
+    ) -> Result<Forwarded, TakeError> {
+        for number in 1.. {
+            let target = CentralSession::numbered(name, number);
+            let Some(bytes) = self.asked(verb, name).await? else { return Ok(REFUSED) };
+            match server.offer(&target, bytes).await? {
+                Offer::Wanted => {
+                    let digest = self.send_on(verb, bytes, server).await?;
+                    match (server.receipt().await?, verb) {
+                        (true, _) => return Ok(Forwarded::Whole { bytes, digest }),
+                        // Another question would tell the source that its file is safe.
+                        (false, Verb::Mv) => return Err(TakeError::NameTaken),
+                        (false, _) => {}
+                    }
+                }
+                Offer::Refused(why) => {
+                    tracing::warn!(%name, bytes, error = %DestinationError::from(ClientError::Refused(why)), "file not taken");
+                    self.session.decline(verb).await?;
+                    return Ok(Forwarded::Not(Taken::Unwanted));
+                }
+                Offer::NameTaken => self.session.decline(verb).await?,
+            }
+            // Perhaps our own, from before a crash: look before it is sent
+            // once more.
+            let Some(known) = digest_of(&mut self.session, name).await? else { return Ok(REFUSED) };
+            if server.digest(&target).await? == Some(known) {
+                let Some(bytes) = self.asked(verb, name).await? else { return Ok(REFUSED) };
+                let digest = digest_of_body(&mut self.session, verb, bytes).await?;
+                // Overwritten by another content since: that one is not safe.
+                return if digest == known {
+                    Ok(Forwarded::Whole { bytes, digest })
+                } else {
+                    Err(TakeError::Overwritten)
+                };
+            }
+        }
+        unreachable!("there is always another number")
+    }
+
+    /// Sends the body of `size` bytes that `verb` announced on to `server`,
+    /// which waits for it.
+    async fn send_on(
+        &mut self,
+        verb: Verb,
+        size: u64,
+        server: &mut CentralSession,
+    ) -> Result<Digest, TakeError> {
+        let sent = self.send_pieces(verb, size, server).await;
+        if sent.is_err() {
+            server.abandon();
+        }
+        sent
+    }
+
+    async fn send_pieces(
+        &mut self,
+        verb: Verb,
+        size: u64,
+        server: &mut CentralSession,
+    ) -> Result<Digest, TakeError> {
+        self.session.accept(verb, size).await?;
+        let (mut hash, mut piece) = (Sha256::new(), self.buffer(size));
+        while self.session.read_body(&mut piece).await? > 0 {
+            hash.update(&piece);
+            server.send(&piece).await?;
+            piece.clear();
+        }
+        Ok(hash.finalize().into())
+    }
+
+    /// Reads the body of `size` bytes that `verb` announced into a draft.
+    async fn fetch(&mut self, verb: Verb, size: u64, intake: &Intake) -> Result<Fetched, TakeError> {
+        self.session.accept(verb, size).await?;
+        let mut draft = intake.draft();
+        let (mut hash, mut piece) = (Sha256::new(), self.buffer(size));
+        let mut hashed = 0;
+        loop {
+            let ended = self.session.read_body(&mut piece).await? == 0;
+            hash.update(&piece[hashed..]);
+            hashed = piece.len();
+            if ended && piece.len() < piece.capacity() {
+                break;
+            }
+            if piece.len() == piece.capacity() {
+                piece = draft.write(piece).await.map_err(DestinationError::Disk)?;
+                hashed = 0;
+            }
+        }
+        Ok(Fetched { draft, last: piece, digest: hash.finalize().into() })
+    }
+
+    /// Asks for a file; the announced size, or `None` if it is refused. Any
+    /// answer shows that the source has forgotten the last file.
+    async fn asked(&mut self, verb: Verb, name: &FileName) -> Result<Option<u64>, TakeError> {
+        let answer = match verb {
+            Verb::Mv => self.session.take(name).await,
+            _ => self.session.receive(name, Form::Plain).await,
+        };
+        match answer {
+            Ok(size) => {
+                self.settle().await?;
+                Ok(Some(size))
+            }
+            Err(ClientError::Refused(why)) => {
+                tracing::debug!(%name, %why, verb = verb.as_str(), "refused");
+                self.settle().await?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Publishes the last file, of which the source has shown that it has
+    /// forgotten it.
+    async fn settle(&mut self) -> Result<(), TakeError> {
+        let Some(last) = self.unsettled.take() else { return Ok(()) };
+        if let Some((intake, entry)) = &last.staged {
+            intake.publish(entry).await?;
+        }
+        self.tally.files += 1;
+        self.tally.bytes += last.bytes;
+        tracing::info!(name = %last.name, bytes = last.bytes, "file fetched");
+        Ok(())
+    }
+
+    /// Asks a last question that any server answers, so that the last file
+    /// can be settled: a closed connection would not tell.
+    async fn settle_last(&mut self) -> Result<(), TakeError> {
+        let Some(last) = &self.unsettled else { return Ok(()) };
+        let name = last.name.clone();
+        if self.asked(Verb::Recv, &name).await?.is_some() {
+            // Another file of this name has come by now.
+            self.session.decline(Verb::Recv).await?;
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, size: u64) -> Vec<u8> {
+        Vec::with_capacity(piece_size(size).min(self.block_size))
+    }
+}
+
+fn entry(name: &FileName) -> Result<EntryName, TakeError> {
+    EntryName::new(name.as_bytes())
+        .map_err(|error| DestinationError::Disk(std::io::Error::other(error)).into())
+}
+
+const REFUSED: Forwarded = Forwarded::Not(Taken::Refused);

@@ -1,0 +1,145 @@
+//! What can be wrong with the puller's options and files, and what is right.
+
+use std::{fs, process::Command};
+
+use super::{Peer, files, found, incoming};
+
+/// Runs the puller with `args`; status, standard error.
+fn run(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tentacle-sync-puller")).args(args).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_wrong_value_ends_the_start_with_one_line() {
+    let incoming = incoming();
+    let folder = incoming.path().to_str().unwrap();
+    let cases: [(&[&str], &str); 16] = [
+        (&[], "--sync-address: no source is named"),
+        (&["--sync-address", "a"], "--incoming-dir: nowhere for the files to go"),
+        (&["--sync-address", "a:0"], "--sync-address: \"a:0\": the port must be a number from 1 to 65535"),
+        (&["--sync-address", "a,,b"], "--sync-address: \"\": the host is missing"),
+        (&["--sync-address", "a,a:41121", "--incoming-dir", folder], "a:41121 is named twice"),
+        (&["--sync-port", "70000"], "--sync-port: \"70000\": a port is a whole number from 1 to 65535"),
+        (&["--sync-timeout", "x"], "--sync-timeout: \"x\""),
+        (&["--sync-retries", "-1"], "--sync-retries: \"-1\""),
+        (&["--connections", "0"], "--connections: \"0\""),
+        (&["--interval", "0"], "--interval: \"0\""),
+        (&["--sync-mode", "quick"], "\"quick\": allowed are auto, safe and fast"),
+        (&["--syncserver", "2"], "allowed are 0 and 1"),
+        (&["--forward-to", ":1"], "--forward-to: \":1\": the host is missing"),
+        (&["--sync-address", "a", "--incoming-dir", "/none/such"], "/none/such: cannot be used"),
+        (&["--sync-ca", "ca.pem"], "--sync-ca: TLS is not in this version"),
+        (&["--sync-address", "a", "--incoming-dir", folder, "--folders", "../x"], "folders: \"../x\""),
+    ];
+    for (args, wanted) in cases {
+        let (status, error) = run(args);
+        assert_eq!(status, Some(1), "{args:?}");
+        assert!(error.contains(wanted), "{args:?}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn switched_off_it_says_so_and_exits_with_0() {
+    let home = incoming();
+    let conf = home.path().join("pandora_server.conf");
+    fs::write(&conf, "# a comment\nservername x\nSYNCSERVER 0\nincomingdir /none\n").unwrap();
+    let (status, log) = run(&["-F", conf.to_str().unwrap()]);
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("switched off"), "{log}");
+}
+
+#[test]
+fn pandora_server_conf_is_read_and_tokens_of_others_are_passed_over() {
+    let peer = Peer::default();
+    peer.put("a.data", "hello");
+    let (home, incoming) = (incoming(), incoming());
+    let (host, port) = peer.start().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
+    let conf = home.path().join("pandora_server.conf");
+    let text = format!(
+        "servername pandora\n# syncserver 0\nsyncserver 1\nsync_address {host} \nsync_port {port}\n\
+         sync_retries 3\nSync_Timeout 2\nsync_block_size 65535\nincomingdir {}\ndbengine mysql\n",
+        incoming.path().display()
+    );
+    fs::write(&conf, text).unwrap();
+    let (status, log) = run(&["-F", conf.to_str().unwrap(), "--once"]);
+    assert_eq!(status, Some(0), "{log}");
+    assert_eq!(found(incoming.path()), files([("a.data", "hello")]));
+}
+
+#[test]
+fn each_source_has_settings_of_its_own_in_yaml() {
+    let (one, two) = (Peer::default(), Peer::default().with_password("9e769017c85f064977fe6a658f207fa6"));
+    one.put("a.data", "hello");
+    one.put("a.conf", "cfg");
+    two.put("b.data", "world");
+    two.put("b.conf", "left");
+    let (home, incoming) = (incoming(), incoming());
+    fs::write(home.path().join("password"), "secret\n").unwrap();
+    let (two_host, two_port) =
+        two.start().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
+    let yaml = home.path().join("sources.yaml");
+    let text = format!(
+        "incoming_dir: {}\ndefaults: {{timeout: 2, folders: [{{name: conf, argument: .conf}}]}}\nsources:\n  - address: {}\n  - \
+         {{address: {two_host}, port: {two_port}, password_file: {}, folders: [], connections: 1, mode: fast}}\n",
+        incoming.path().display(),
+        one.start(),
+        home.path().join("password").display(),
+    );
+    fs::write(&yaml, text).unwrap();
+    let (status, log) = run(&["--config", yaml.to_str().unwrap(), "--once"]);
+    assert_eq!(status, Some(0), "{log}");
+    let all = files([("a.data", "hello"), ("b.data", "world"), ("conf/a.conf", "cfg")]);
+    assert_eq!(found(incoming.path()), all);
+    assert_eq!(two.names(), ["b.conf"]);
+}
+
+#[test]
+fn a_wrong_yaml_file_ends_the_start_with_its_place() {
+    let home = incoming();
+    let yaml = home.path().join("sources.yaml");
+    let cases = [
+        ("sources:\n  - addres: x\n", "unknown field `addres`"),
+        ("sources: 3\n", "invalid type"),
+        ("sources: [{address: a, port: 70000}]\n", "70000"),
+        ("sources: [{address: a, port: 0}]\n", "port"),
+        ("sources: [{port: 1}]\n", "sources[0]: \"\": the host is missing"),
+        ("sources: [{address: a, mode: quick}]\n", "mode: \"quick\": allowed are auto, safe and fast"),
+        ("sources: [{address: a, connections: 0}]\n", "connections: 0: allowed are 1 to 256"),
+        ("sources: [{address: a, interval: 0}]\n", "interval: 0: allowed are 1 to 86400"),
+        ("sources: [{address: a, folders: [/etc]}]\n", "folders: \"/etc\""),
+        ("sources: [{address: a, folders: 3}]\n", "folders: a list of names"),
+        ("sources: [{address: a, password_file: /none/such}]\n", "/none/such: cannot be read"),
+        ("sources: [{address: a, password: 31337}]\n", "password: a text is needed"),
+        (
+            "sources: [{address: a, password: x, password_file: y}]\n",
+            "password: give either this or password_file",
+        ),
+        ("forward_to: ':1'\nsources: [{address: a}]\n", "forward_to: the host is missing"),
+        ("sources: [\n", "line 2"),
+        ("other: 1\n", "unknown field `other`"),
+    ];
+    for (text, wanted) in cases {
+        fs::write(&yaml, text).unwrap();
+        let (status, error) = run(&["--config", yaml.to_str().unwrap(), "--incoming-dir", "/tmp"]);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(error.contains(wanted) && error.contains("sources.yaml"), "{text}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+        assert!(!error.contains("31337"), "a secret is shown: {error}");
+    }
+}
+
+#[test]
+fn an_incoming_folder_on_the_command_line_overrides_where_the_file_forwards_to() {
+    let peer = Peer::default();
+    peer.put("a.data", "hello");
+    let (home, incoming) = (incoming(), incoming());
+    let yaml = home.path().join("sources.yaml");
+    fs::write(&yaml, format!("forward_to: 127.0.0.1:1\nsources: [{{address: '{}'}}]\n", peer.start()))
+        .unwrap();
+    let folder = incoming.path().to_str().unwrap();
+    let (status, log) = run(&["--config", yaml.to_str().unwrap(), "--once", "--incoming-dir", folder]);
+    assert_eq!(status, Some(0), "{log}");
+    assert_eq!(found(incoming.path()), files([("a.data", "hello")]));
+}

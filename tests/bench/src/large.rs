@@ -1,0 +1,106 @@
+//! One large file in each direction.
+
+use std::{net::SocketAddr, path::Path, time::Instant};
+
+use anyhow::ensure;
+use protocol::{Client, Deadline, FileName, Form, NameRules, Verb, piece_size};
+use spool::{EntryName, Folder};
+use tokio::net::TcpStream;
+
+use crate::{
+    files::LARGE,
+    row::{Bound, Row, Stage},
+    server::Server,
+    wire::Wire,
+};
+
+pub(crate) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            name: "large-send",
+            what: "SEND of 500 MiB",
+            bound: Bound::TimesDd(0.85),
+            measure: |stage, programs| Ok(there_and_back(stage, programs)?.send),
+        },
+        Row {
+            name: "large-receive",
+            what: "RECV of 500 MiB, durable at the client",
+            bound: Bound::TimesDd(0.85),
+            measure: |stage, programs| Ok(there_and_back(stage, programs)?.receive),
+        },
+        Row {
+            name: "large-memory",
+            what: "most resident memory, 500 MiB each way",
+            bound: Bound::Megabytes(20.0),
+            measure: |stage, programs| Ok(there_and_back(stage, programs)?.memory),
+        },
+    ]
+}
+
+/// What one large file tells.
+struct Large {
+    /// MB a second.
+    send: f64,
+    receive: f64,
+    /// MB.
+    memory: f64,
+}
+
+fn there_and_back(stage: &Stage, programs: &Path) -> anyhow::Result<Large> {
+    let folder = stage.folder()?;
+    let spool = folder.path().join("spool");
+    let incoming = folder.path().join("incoming");
+    std::fs::create_dir(&incoming)?;
+    crate::disk::settle(folder.path())?;
+    let server = Server::start(programs, &spool, &["-m", "600000000"])?;
+    // As the client has it: its socket and its timer are its own thread's.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+
+    let began = Instant::now();
+    send(server.address)?;
+    let send = began.elapsed().as_secs_f64();
+    crate::disk::settle(folder.path())?;
+    let began = Instant::now();
+    runtime.block_on(receive(server.address, &incoming))?;
+    let receive = began.elapsed().as_secs_f64();
+
+    let found = std::fs::metadata(incoming.join(NAME))?.len();
+    ensure!(found == LARGE, "{found} bytes came back of {LARGE}");
+    let megabytes = LARGE as f64 / 1e6;
+    Ok(Large { send: megabytes / send, receive: megabytes / receive, memory: server.memory("VmHWM")? })
+}
+
+/// By a thread of its own and the wire as it is, from memory as `dd` has it
+/// from `/dev/zero`: the least that a client costs.
+fn send(server: SocketAddr) -> anyhow::Result<()> {
+    let mut wire = Wire::connect(server)?;
+    wire.send_from(NAME, LARGE, &mut std::io::repeat(b'x'))?;
+    wire.quit()
+}
+
+async fn receive(server: SocketAddr, into: &Path) -> anyhow::Result<()> {
+    let mut client = connect(server).await?;
+    let size = client.receive(&name()?, Form::Plain).await?;
+    client.accept(Verb::Recv, size).await?;
+    let mut draft = Folder::shared(into, "").draft();
+    let mut piece = Vec::with_capacity(piece_size(size));
+    while client.read_body(&mut piece).await? > 0 {
+        if piece.len() == piece.capacity() {
+            piece = draft.write(piece).await?;
+        }
+    }
+    draft.commit(piece, &EntryName::new(NAME.as_bytes())?, false).await?;
+    Ok(client.quit().await?)
+}
+
+async fn connect(server: SocketAddr) -> anyhow::Result<Client<TcpStream>> {
+    let stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(Client::new(stream, Deadline::new(std::time::Duration::from_secs(60), 0)))
+}
+
+fn name() -> anyhow::Result<FileName> {
+    Ok(NameRules::default().check(NAME.as_bytes())?)
+}
+
+const NAME: &str = "large.data";

@@ -1,0 +1,43 @@
+//! Driving the built programs from tests.
+//!
+//! [`Receiver`] starts a receiver on a spool and an address of its own,
+//! [`Peer`] speaks raw bytes to it, [`Recording`] is a session that was
+//! recorded from a peer's program. Everything panics where a test cannot go
+//! on, and waits for conditions, at most [`PATIENCE`].
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod contents;
+mod peer;
+mod process;
+mod programs;
+mod receiver;
+mod recording;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use crate::{
+    contents::{files_below, folders_below, left_aside},
+    peer::Peer,
+    process::{Ended, Process, run},
+    programs::{free_address, free_port, program, program_command},
+    receiver::{Builder, PORT, Receiver},
+    recording::{Recording, Step},
+};
+
+/// Waits until `condition` holds, and fails by the name of `what` if it never
+/// does.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How long a test waits for what must come: long enough for a loaded
+/// machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,70 @@
+//! Finding the built programs, and addresses for them.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::receiver::PORT;
+
+/// The path of a built program: it lies beside the tests, debug or release as
+/// they are.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join(name);
+    assert!(path.is_file(), "no {}; build first: cargo build --workspace", path.display());
+    path
+}
+
+/// A call of a built program in an environment without options of ours.
+pub fn program_command(name: &str) -> Command {
+    without_options(Command::new(program(name)))
+}
+
+/// Takes the variables out that the programs read options from.
+pub(crate) fn without_options(mut command: Command) -> Command {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"TENTACLE_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+/// A loopback address that nobody else has: all of 127.0.0.0/8 is this
+/// machine, so that every service can have the documented port.
+pub fn free_address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes of one run differ in their id, and a process has a range.
+        let number = std::process::id().wrapping_mul(509).wrapping_add(COUNT.fetch_add(1, Relaxed));
+        let [_, b, c, d] = number.to_be_bytes();
+        if (b, c) == (0, 0) || matches!(d, 0 | 255) {
+            continue;
+        }
+        let address = Ipv4Addr::new(127, b, c, d);
+        if probe((address, PORT).into()).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A port of 127.0.0.1 that is free now: for addresses that everybody has.
+pub fn free_port() -> u16 {
+    probe((Ipv4Addr::LOCALHOST, 0).into()).unwrap().port()
+}
+
+/// Binds and lets go. It does not listen: a child that is being started by
+/// another thread holds a copy of the socket for a moment, and a bound one
+/// does not stand in the way of a server.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.local_addr()?.as_socket().expect("an internet socket"))
+}
