@@ -72,7 +72,8 @@ fn in_the_background_it_returns_once_it_listens() {
     peer.store("a.data", b"x");
     peer.quit();
     assert_eq!(fs::read(daemon.folder.path().join("spool/a.data")).unwrap(), b"x");
-    assert!(fs::read_to_string(daemon.folder.path().join("log")).unwrap().contains("file stored"));
+    let log = daemon.folder.path().join("log");
+    eventually("the log says so", || fs::read_to_string(&log).unwrap().contains("file stored"));
 }
 
 #[test]
