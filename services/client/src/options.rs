@@ -7,10 +7,11 @@ use protocol::{Deadline, Form, PasswordDigest};
 use runtime::{
     logs,
     options::{
-        Layers, NotYet, OptionError, Program, secret_from, switch, value,
+        Layers, OptionError, Program, secret_from, switch, value,
         values::{self, port, seconds},
     },
 };
+use security::ClientTls;
 use transport::{Address, HttpProxy};
 
 /// What a client does; valid.
@@ -30,6 +31,8 @@ pub struct Options {
     pub deadline: Deadline,
     /// What the server must be told first.
     pub password: Option<PasswordDigest>,
+    /// The certificates; without them, the connection is plain.
+    pub tls: Option<ClientTls>,
     /// The files as they were named; one at least.
     pub files: Vec<PathBuf>,
     /// The log.
@@ -43,12 +46,12 @@ pub fn program(name: &'static str) -> Program {
         .about("Sends files to a server of the Tentacle protocol, or fetches them into this folder.")
         .after_help(AFTER_HELP)
         .args(connecting())
+        .args(security::client_arguments())
         .args(transferring())
         .args(logs::arguments())
         .mut_arg("quiet", |quiet| quiet.help("Say nothing, errors neither: the exit status alone tells"))
-        .mut_arg("verbose", |verbose| verbose.help("Log what is done"))
-        .args(not_yet());
-    Program::new(command).secrets(&["password", "proxy"]).not_yet(NOT_YET)
+        .mut_arg("verbose", |verbose| verbose.help("Log what is done"));
+    Program::new(command).secrets(&["password", "proxy"])
 }
 
 impl Options {
@@ -68,6 +71,8 @@ impl Options {
             ));
         }
         let password = secret_from(layers, "password", "password-file")?;
+        let password =
+            password.map(|source| source.read().map_err(|why| layers.refuse("password-file", why)));
         Ok(Self {
             server: server(layers, port)?,
             local: layers.get("bind-address").copied(),
@@ -75,7 +80,8 @@ impl Options {
             get: layers.switch("get"),
             form: if layers.switch("compress") { Form::Zip } else { Form::Plain },
             deadline: Deadline::new(timeout, u32::try_from(retries).unwrap_or(u32::MAX)),
-            password: password.map(|password| PasswordDigest::of(password.expose())),
+            tls: ClientTls::from_layers(layers)?,
+            password: password.transpose()?.map(|password| PasswordDigest::of(password.expose())),
             files,
             logs: logs::Settings::from_layers(layers),
         })
@@ -148,31 +154,10 @@ fn transferring() -> Vec<Arg> {
     ]
 }
 
-/// Documented, and not in this version.
-fn not_yet() -> Vec<Arg> {
-    vec![
-        switch("ssl", 'c', "").hide(true),
-        value("ssl-cert", 'e', "FILE", "").hide(true),
-        value("ssl-ca", 'f', "FILE", "").hide(true),
-        value("ssl-key", 'k', "FILE", "").hide(true),
-        switch("ssl-password", 'w', "").hide(true),
-    ]
-}
-
 fn local_address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| "an address of this machine is needed, of IPv4 or IPv6".to_owned())
 }
-
-const TLS: &str = "TLS is not in this version; remove the option, or reach the server through a TLS tunnel";
-
-const NOT_YET: &[NotYet] = &[
-    NotYet { id: "ssl", what: TLS },
-    NotYet { id: "ssl-cert", what: TLS },
-    NotYet { id: "ssl-ca", what: TLS },
-    NotYet { id: "ssl-key", what: TLS },
-    NotYet { id: "ssl-password", what: TLS },
-];
 
 const AFTER_HELP: &str = "\
 Each option is also read from TENTACLE_EXT_OPTS (a piece of command line), and from a variable

@@ -10,9 +10,9 @@ use std::{
 };
 
 use protocol::{Client, ClientError, FileName, Form, NameError, NameRules, archive::ArchiveError};
+use security::Connector;
 use spool::{CommitError, EntryNameError};
-use tokio::net::TcpStream;
-use transport::{DialError, Dialer, TunnelError};
+use transport::{DialError, Dialer, Stream, TunnelError, tls::HandshakeError};
 
 use self::{get::Wanted, send::Source};
 use crate::options::Options;
@@ -26,6 +26,12 @@ pub enum TransferError {
     /// Not connected to or through the HTTP proxy.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// A file of a certificate cannot be used.
+    #[error("{0}")]
+    Certificates(String),
+    /// No handshake.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
     /// The server did not take the password.
     #[error("password: {0} (is it the server's? a server without one takes none)")]
     Password(ClientError),
@@ -108,7 +114,7 @@ pub enum TransferError {
 
 /// What all files of a run share.
 struct Session {
-    client: Client<TcpStream>,
+    client: Client<Stream>,
     form: Form,
     shows_progress: bool,
 }
@@ -164,7 +170,7 @@ async fn enter<F>(
     Ok((Session { client, form: options.form, shows_progress }, files))
 }
 
-async fn connect(options: &Options) -> Result<TcpStream, TransferError> {
+async fn connect(options: &Options) -> Result<Stream, TransferError> {
     let mut dialer = Dialer::new(options.deadline.as_duration());
     if let Some(local) = options.local {
         dialer = dialer.from_local(local);
@@ -173,6 +179,8 @@ async fn connect(options: &Options) -> Result<TcpStream, TransferError> {
         Some(proxy) => proxy.connect(&options.server, &dialer).await?,
         None => dialer.dial(&options.server).await?,
     };
+    let connector = Connector::start(options.tls.clone()).map_err(TransferError::Certificates)?;
+    let stream = connector.connect(stream, &options.server, options.deadline.as_duration()).await?;
     tracing::debug!(server = %options.server, proxy = options.proxy.is_some(), "connected");
     Ok(stream)
 }

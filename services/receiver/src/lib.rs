@@ -19,6 +19,8 @@ use runtime::{
     logs,
 };
 
+use security::Acceptor;
+
 pub use crate::options::Options;
 use crate::{server::Server, site::Site};
 
@@ -51,6 +53,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     // alone; who connects meanwhile waits.
     let listeners = transport::bind(&options.addresses, options.port)?;
     let site = Site::open(&options)?;
+    let acceptor =
+        Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
     for listener in &listeners {
         let address = listener.local_addr().context("a listening socket has no address")?;
         tracing::info!(%address, directory = %options.directory.display(), "listening");
@@ -58,7 +62,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    Server::new(site, options.max_connections, &drain).serve(listeners).await;
+    Server::new(site, acceptor, options.max_connections, &drain).serve(listeners).await;
     server::end(drain, options.drain_timeout).await;
     Ok(())
 }

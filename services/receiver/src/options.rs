@@ -3,14 +3,16 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Arg, Command, value_parser};
-use protocol::{Deadline, Filters, NameRules, PasswordDigest};
+use protocol::{Deadline, Filters, NameRules};
 use runtime::{
     logs,
     options::{
-        FileFormat, Layers, NotYet, OptionError, Program, Sets, Token, secret_from, switch, value,
+        FileFormat, Layers, NotYet, OptionError, Program, SecretSource, Sets, Token, secret_from, switch,
+        value,
         values::{self, port, seconds},
     },
 };
+use security::ServerTls;
 
 /// What a receiver does; valid.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ pub struct Options {
     /// The spool.
     pub directory: PathBuf,
     /// What clients must know.
-    pub password: Option<PasswordDigest>,
+    pub password: Option<SecretSource>,
+    /// The certificates; without them, connections are plain.
+    pub tls: Option<ServerTls>,
     /// Bytes of a command.
     pub block_size: usize,
     /// What names may not hold.
@@ -54,6 +58,7 @@ pub fn program(name: &'static str) -> Program {
         .about("Buffers the files that agents send by the Tentacle protocol, until someone fetches them.")
         .after_help(AFTER_HELP)
         .args(listening())
+        .args(security::server_arguments())
         .args(storing())
         .args(waiting())
         .args(logs::arguments())
@@ -88,7 +93,6 @@ impl Options {
             layers.refuse("directory", "the folder that holds the files must be named: -s DIR")
         })?;
         let retries = u32::try_from(number("retries", 3)).unwrap_or(u32::MAX);
-        let password = secret_from(layers, "password", "password-file")?;
         Ok(Self {
             addresses: addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
@@ -100,7 +104,8 @@ impl Options {
             overwrite: layers.switch("overwrite"),
             deadline: Deadline::new(time("timeout", 1), retries),
             directory,
-            password: password.map(|password| PasswordDigest::of(password.expose())),
+            password: secret_from(layers, "password", "password-file")?,
+            tls: ServerTls::from_layers(layers)?,
             block_size: usize::try_from(number("block-size", 8192)).unwrap_or(usize::MAX),
             name_rules,
             drain_timeout: time("drain-timeout", 25),
@@ -185,26 +190,17 @@ fn not_yet() -> Vec<Arg> {
     vec![
         value("proxy-ip", 'b', "HOST", "").hide(true),
         value("proxy-port", 'g', "PORT", "").hide(true),
-        value("ssl-cert", 'e', "FILE", "").hide(true),
-        value("ssl-ca", 'f', "FILE", "").hide(true),
-        value("ssl-key", 'k', "FILE", "").hide(true),
-        switch("ssl-password", 'w', "").hide(true),
         switch("use-libwrap", 'T', "").hide(true),
         value("service", 'S', "ACTION", "").hide(true),
     ]
 }
 
-const TLS: &str = "TLS is not in this version; remove the option, or end TLS in front of this server";
 const PROXY: &str =
     "the proxy is not in this version; remove the option, or pass connections on by other means";
 
 const NOT_YET: &[NotYet] = &[
     NotYet { id: "proxy-ip", what: PROXY },
     NotYet { id: "proxy-port", what: PROXY },
-    NotYet { id: "ssl-cert", what: TLS },
-    NotYet { id: "ssl-ca", what: TLS },
-    NotYet { id: "ssl-key", what: TLS },
-    NotYet { id: "ssl-password", what: TLS },
     NotYet {
         id: "use-libwrap",
         what: "hosts.allow and hosts.deny are not read in this version; remove the option, and restrict the port by a firewall",

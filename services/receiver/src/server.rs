@@ -3,6 +3,7 @@
 use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use runtime::drain::{Drain, DrainWatch, Drained};
+use security::Acceptor;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -15,6 +16,7 @@ use crate::{session::Session, site::Site};
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
+    acceptor: Acceptor,
     /// A permit a connection. Without one, the next waits in the system's
     /// queue of the listening socket.
     permits: Arc<Semaphore>,
@@ -23,9 +25,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(site: Site, max_connections: usize, drain: &Drain) -> Arc<Self> {
+    pub(crate) fn new(site: Site, acceptor: Acceptor, max_connections: usize, drain: &Drain) -> Arc<Self> {
         Arc::new(Self {
             site: Arc::new(site),
+            acceptor,
             permits: Arc::new(Semaphore::new(max_connections)),
             drain: drain.watch(),
             sessions: drain.tracker(),
@@ -80,8 +83,15 @@ impl Server {
             tracing::debug!(%peer, %error, "connection gone before it was served");
             return;
         }
-        let session = Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone());
-        if self.drain.unless_cut(session.run()).await.is_none() {
+        let work = async {
+            match self.acceptor.accept(stream).await {
+                Ok(stream) => {
+                    Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run().await
+                }
+                Err(error) => tracing::warn!(%peer, %error, "connection closed"),
+            }
+        };
+        if self.drain.unless_cut(work).await.is_none() {
             tracing::warn!(%peer, "connection cut: the service ends");
         }
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Reply, Verb};
 use runtime::drain::DrainWatch;
 use spool::Lease;
-use tokio::io::{AsyncRead, AsyncWrite};
+use transport::Stream;
 
 use crate::{
     commands,
@@ -14,8 +14,8 @@ use crate::{
 
 /// A connection and what it needs.
 #[derive(Debug)]
-pub(crate) struct Session<S> {
-    pub(crate) connection: Connection<S>,
+pub(crate) struct Session {
+    pub(crate) connection: Connection<Stream>,
     pub(crate) site: Arc<Site>,
     pub(crate) peer: SocketAddr,
     drain: DrainWatch,
@@ -48,8 +48,8 @@ pub(crate) enum SessionEnd {
     Connection(#[from] ConnectionError),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    pub(crate) fn new(stream: S, peer: SocketAddr, site: Arc<Site>, drain: DrainWatch) -> Self {
+impl Session {
+    pub(crate) fn new(stream: Stream, peer: SocketAddr, site: Arc<Site>, drain: DrainWatch) -> Self {
         let connection = Connection::new(stream, site.deadline).with_max_line(site.max_line);
         Self { connection, site, peer, drain, handed_out: None }
     }
@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SessionEnd> {
-        if let Some(password) = self.site.password.clone() {
+        if let Some(password) = self.site.password.as_ref().map(|password| password.digest()) {
             self.authenticate(&password).await?;
         }
         loop {

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, fmt, io};
 
-use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules, PasswordDigest};
-use spool::{EntryName, EntryNameError, Folder, Spool, SpoolError};
+use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
+use security::Password;
+use spool::{EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
 
 use crate::options::Options;
@@ -15,7 +16,7 @@ pub(crate) struct Site {
     filters: Filters,
     /// By the name that the filters give; the root's is empty.
     folders: HashMap<String, Folder>,
-    pub(crate) password: Option<PasswordDigest>,
+    pub(crate) password: Option<Password>,
     /// Whether `LS` and `MV` are served.
     pub(crate) insecure: bool,
     pub(crate) overwrite: bool,
@@ -54,7 +55,7 @@ pub(crate) enum PlaceError {
 impl Site {
     /// Opens the spool. The folder of a filter is made with its first file, so
     /// that lists name what the peers' lists name. Blocks.
-    pub(crate) fn open(options: &Options) -> Result<Self, SpoolError> {
+    pub(crate) fn open(options: &Options) -> anyhow::Result<Self> {
         let spool = Spool::open(&options.directory)?;
         let mut folders = HashMap::new();
         for name in options.filters.folders().chain([""]) {
@@ -64,7 +65,12 @@ impl Site {
             rules: options.name_rules.clone(),
             filters: options.filters.clone(),
             folders,
-            password: options.password.clone(),
+            password: options
+                .password
+                .clone()
+                .map(Password::start)
+                .transpose()
+                .map_err(anyhow::Error::msg)?,
             insecure: options.insecure,
             overwrite: options.overwrite,
             max_size: options.max_size,

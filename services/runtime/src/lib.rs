@@ -1,4 +1,5 @@
-//! What every service process has: options in layers, logs, draining on signals, a place in the background.
+//! What every service process has: options in layers, logs, draining on signals, a place in the background,
+//! values that follow their files.
 //!
 //! A program's `main.rs` is a call of [`main`] with a function that reads its options ([`options::Program`]), starts
 //! its logs ([`logs::start`]), goes to the background where that is asked for ([`daemon::detach`]), makes its
@@ -9,5 +10,6 @@ pub mod drain;
 pub mod logs;
 pub mod options;
 mod process;
+pub mod reload;
 
 pub use process::{main, thread, threads};

@@ -20,7 +20,7 @@ use clap::{Arg, ArgAction, Command};
 pub use file::{FileFormat, Line, Sets, Setting, Token};
 pub use layers::{Layers, Source};
 pub use refusal::OptionError;
-pub use secret::{Secret, secret_from};
+pub use secret::{Secret, SecretSource, secret_from};
 
 use layers::{Layer, Origin};
 

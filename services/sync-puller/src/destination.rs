@@ -5,15 +5,15 @@ mod incoming;
 
 use std::io;
 
-use protocol::{Client, ClientError, FileName, Verb, piece_size};
+use protocol::{ClientError, FileName, Verb, piece_size};
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpStream;
-use transport::DialError;
 
 pub(crate) use self::{
     central::{Central, CentralSession, Offer},
     incoming::{Incoming, Intake},
 };
+
+use crate::upstream::{Session, UpstreamError};
 
 /// Where files go, for all sources.
 #[derive(Debug)]
@@ -30,16 +30,13 @@ pub(crate) enum DestinationError {
     #[error("the incoming folder: {0}")]
     Disk(#[from] io::Error),
     #[error("the central server: {0}")]
-    Dial(#[from] DialError),
+    Upstream(#[from] UpstreamError),
     #[error("the central server: {0}")]
     Server(#[from] ClientError),
 }
 
 /// What tells one content from another.
 pub(crate) type Digest = [u8; 32];
-
-/// A connection to a source or to a central server.
-pub(crate) type Session = Client<TcpStream>;
 
 /// A name for a file whose own is taken by another content: `web.1.data`
 /// becomes `web.1.2.data`, so that what matches the ending still does.

@@ -12,10 +12,12 @@ mod settle;
 mod source;
 mod suspects;
 mod taker;
+mod upstream;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use protocol::Deadline;
 use runtime::{drain::Drain, logs};
 
 pub use crate::options::Options;
@@ -24,6 +26,7 @@ use crate::{
     options::OptionsError,
     puller::Emptied,
     source::Source,
+    upstream::Upstream,
 };
 
 /// The whole program under the name `name`.
@@ -53,8 +56,10 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let destination = match options.destination {
-        options::Destination::Server { address, password } => {
-            Destination::Server(Central { address, password })
+        options::Destination::Server { address, password, tls } => {
+            // As the documented sync_timeout and sync_retries.
+            let deadline = Deadline::new(Duration::from_secs(10), 3);
+            Destination::Server(Central(Upstream::start(address, deadline, tls, password)?))
         }
         options::Destination::Folder { path, overwrite } => {
             let incoming = Incoming::open(&path, overwrite)?;

@@ -5,11 +5,12 @@ mod arguments;
 
 use std::{collections::HashSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use protocol::{Deadline, PasswordDigest};
+use protocol::Deadline;
 use runtime::{
     logs,
-    options::{Layers, OptionError, Secret, Source as Layer, secret_from},
+    options::{Layers, OptionError, Secret, SecretSource, Source as Layer, secret_from},
 };
+use security::{ClientTls, IdentityFiles};
 use transport::Address;
 
 pub use self::arguments::program;
@@ -37,7 +38,9 @@ pub struct Source {
     /// Where it listens.
     pub address: Address,
     /// What it wants to be told.
-    pub password: Option<PasswordDigest>,
+    pub password: Option<SecretSource>,
+    /// The certificates; without them, connections are plain.
+    pub tls: Option<ClientTls>,
     /// Folders of its filters that are fetched beside its root.
     pub folders: Vec<Folder>,
     /// The pause after a round that found nothing more.
@@ -80,7 +83,9 @@ pub enum Destination {
         /// Where it listens.
         address: Address,
         /// What it wants to be told.
-        password: Option<PasswordDigest>,
+        password: Option<SecretSource>,
+        /// The certificates; without them, connections are plain.
+        tls: Option<ClientTls>,
     },
 }
 
@@ -182,6 +187,7 @@ impl Given<'_> {
         Ok(Source {
             address,
             password: self.password(own)?,
+            tls: self.tls(),
             folders: self.folders(own, wrong)?,
             interval,
             connections: usize::try_from(bounded("connections", connections, 256, 1)?).unwrap_or(1),
@@ -218,24 +224,37 @@ impl Given<'_> {
         Ok(self.pick("sync-mode", own, general, Mode::Auto))
     }
 
-    fn password(&self, own: &Settings) -> Result<Option<PasswordDigest>, OptionsError> {
+    fn tls(&self) -> Option<ClientTls> {
+        let path = |id| self.layers.get::<PathBuf>(id).cloned();
+        let identity = path("sync-cert").map(|certificate| IdentityFiles {
+            certificate,
+            key: path("sync-key"),
+            key_password: None,
+        });
+        let authorities = path("sync-ca");
+        (identity.is_some() || authorities.is_some()).then(|| ClientTls {
+            identity,
+            authorities,
+            ..ClientTls::default()
+        })
+    }
+
+    fn password(&self, own: &Settings) -> Result<Option<SecretSource>, OptionsError> {
         let general = &self.file.defaults;
         let above = self.layers.source_of("password").or(self.layers.source_of("password-file"));
-        let secret = match self.written("password", &own.password, &own.password_file)? {
+        Ok(match self.written("password", &own.password, &own.password_file)? {
             None if above.is_none() => self.written("password", &general.password, &general.password_file)?,
             None => secret_from(self.layers, "password", "password-file")?,
             own => own,
-        };
-        Ok(secret.map(|secret| PasswordDigest::of(secret.expose())))
+        })
     }
 
-    fn forward_password(&self) -> Result<Option<PasswordDigest>, OptionsError> {
+    fn forward_password(&self) -> Result<Option<SecretSource>, OptionsError> {
         let file = &self.file;
-        let secret = match secret_from(self.layers, "forward-password", "forward-password-file")? {
+        Ok(match secret_from(self.layers, "forward-password", "forward-password-file")? {
             None => self.written("forward_password", &file.forward_password, &file.forward_password_file)?,
             secret => secret,
-        };
-        Ok(secret.map(|secret| PasswordDigest::of(secret.expose())))
+        })
     }
 
     /// A secret in the YAML file, or in one that it names.
@@ -244,16 +263,17 @@ impl Given<'_> {
         key: &str,
         secret: &Option<Secret>,
         file: &Option<PathBuf>,
-    ) -> Result<Option<Secret>, OptionsError> {
+    ) -> Result<Option<SecretSource>, OptionsError> {
         match (secret, file) {
             (Some(_), Some(_)) => {
                 Err(self.wrong(&format!("{key}: give either this or {key}_file, not both")))
             }
             (None, Some(path)) => {
                 let wrong = |why| self.wrong(&format!("{key}_file: {}: {why}", path.display()));
-                Ok(Some(Secret::from_file(path).map_err(wrong)?))
+                Secret::from_file(path).map_err(wrong)?;
+                Ok(Some(SecretSource::File(path.clone())))
             }
-            (secret, None) => Ok(secret.clone()),
+            (secret, None) => Ok(secret.clone().map(SecretSource::Given)),
         }
     }
 
@@ -274,7 +294,9 @@ impl Given<'_> {
         };
         match (forward, path) {
             // pandora_server.conf always has an incomingdir: it is no choice.
-            (Some(address), _) => Ok(Destination::Server { address, password: self.forward_password()? }),
+            (Some(address), _) => {
+                Ok(Destination::Server { address, password: self.forward_password()?, tls: None })
+            }
             (None, Some(path)) => {
                 let overwrite = self.layers.switch("overwrite") || self.file.overwrite == Some(true);
                 Ok(Destination::Folder { path, overwrite })

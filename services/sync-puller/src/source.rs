@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -11,22 +11,23 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use protocol::{Client, ClientError, ConnectionError, FileName, NameRules};
+use protocol::{ClientError, ConnectionError, FileName, NameRules};
 use runtime::drain::DrainWatch;
-use transport::{DialError, dial};
 
 use crate::{
-    destination::{CentralSession, Destination, DestinationError, Intake, Session},
+    destination::{CentralSession, Destination, DestinationError, Intake},
     options::{self, Mode},
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
+    upstream::{Session, Upstream, UpstreamError},
 };
 
 /// A remote buffer.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) options: options::Source,
+    upstream: Arc<Upstream>,
     folders: Vec<Remote>,
     way: Onward,
     /// What was found out about the server, and when.
@@ -51,9 +52,7 @@ pub(crate) struct Round {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("the source refuses the password, or asks for none")]
-    Password,
+    Upstream(#[from] UpstreamError),
     #[error("the source closes on LS (it needs -I to serve LS and MV)")]
     NotServed,
     #[error("{0}")]
@@ -126,7 +125,18 @@ impl Source {
                 Onward::Folder(intakes.collect::<Result<_, _>>()?)
             }
         };
-        Ok(Self { options, folders, way, server: None, suspects: Suspects::default(), said: (0, 0), drain })
+        let (address, deadline) = (options.address.clone(), options.deadline);
+        let upstream = Upstream::start(address, deadline, options.tls.clone(), options.password.clone())?;
+        Ok(Self {
+            options,
+            upstream,
+            folders,
+            way,
+            server: None,
+            suspects: Suspects::default(),
+            said: (0, 0),
+            drain,
+        })
     }
 
     /// Lists what the source has, settles what a crash or a lost connection
@@ -245,7 +255,7 @@ impl Source {
     ) -> (Tally, Result<(), SourceError>) {
         let session = match self.connect().await {
             Ok(session) => session,
-            Err(error) => return (Tally::default(), Err(error)),
+            Err(error) => return (Tally::default(), Err(error.into())),
         };
         let mut taker = Taker::new(session, safe, self.options.block_size);
         let mut central = match &self.way {
@@ -321,16 +331,8 @@ impl Source {
         self.server = Some((server, Instant::now()));
     }
 
-    async fn connect(&self) -> Result<Session, SourceError> {
-        let stream = dial(&self.options.address, self.options.deadline.as_duration()).await?;
-        let mut session = Client::new(stream, self.options.deadline);
-        if let Some(password) = &self.options.password {
-            session.authenticate(password).await.map_err(|error| match error {
-                ClientError::Connection(ConnectionError::Closed) => SourceError::Password,
-                error => error.into(),
-            })?;
-        }
-        Ok(session)
+    async fn connect(&self) -> Result<Session, UpstreamError> {
+        self.upstream.connect().await
     }
 
     fn usable(&self, rules: &NameRules, line: &Bytes, safe: bool) -> Usable {

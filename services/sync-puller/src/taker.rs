@@ -8,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 use spool::{Draft, EntryName};
 use tempfile::SpooledTempFile;
 
-use crate::destination::{
-    CentralSession, DestinationError, Digest, Intake, Offer, Session, digest_of, digest_of_body,
+use crate::{
+    destination::{CentralSession, DestinationError, Digest, Intake, Offer, digest_of, digest_of_body},
+    upstream::Session,
 };
 
 /// One connection to a source, taking files one after the other.

@@ -199,10 +199,6 @@ const TOKENS: &[(&str, &str, &[&str])] = &[
 const NOT_YET: &[(&[&str], &[&str])] = &[
     (&["-b", "10.0.0.1"], &["--proxy-ip", "the proxy is not in this version"]),
     (&["-g", "41121"], &["--proxy-port", "the proxy is not in this version"]),
-    (&["-e", "cert.pem"], &["--ssl-cert", "TLS is not in this version"]),
-    (&["-f", "ca.pem"], &["--ssl-ca", "TLS is not in this version"]),
-    (&["-k", "key.pem"], &["--ssl-key", "TLS is not in this version"]),
-    (&["-w"], &["--ssl-password", "TLS is not in this version"]),
     (&["-T"], &["--use-libwrap", "hosts.allow and hosts.deny are not read in this version"]),
     (&["-S", "install"], &["--service", "Windows services are for Windows"]),
 ];
@@ -210,9 +206,5 @@ const NOT_YET: &[(&[&str], &[&str])] = &[
 const NOT_YET_TOKENS: &[(&str, &[&str])] = &[
     ("proxy_ip", &["the proxy is not in this version"]),
     ("proxy_port", &["the proxy is not in this version"]),
-    ("ssl_cert", &["TLS is not in this version"]),
-    ("ssl_ca", &["TLS is not in this version"]),
-    ("ssl_key", &["TLS is not in this version"]),
-    ("ssl_password", &["TLS is not in this version"]),
     ("use_libwrap", &["not read in this version"]),
 ];

@@ -35,14 +35,6 @@ fn without_files_it_says_what_to_do() {
 }
 
 #[test]
-fn tls_is_said_not_to_be_there_yet() {
-    for arguments in [&["-c"][..], &["-e", "x"], &["-f", "x"], &["-k", "x"], &["-w"]] {
-        let ended = Session::new().run(&[arguments, &["a.data"]].concat());
-        ended.says(&[arguments[0], "TLS is not in this version"]);
-    }
-}
-
-#[test]
 fn no_secret_is_ever_said() {
     let sessions = [
         Session::new().run(&["-y", "user:geheim@proxy:0", "a.data"]),
@@ -85,7 +77,7 @@ fn not_even_an_echoed_digest_is_said() {
 fn help_and_version_are_shown_without_files() {
     let help = Session::new().run(&["-h"]);
     assert_eq!((help.status, help.stderr.as_str()), (0, ""));
-    assert!(help.stdout.contains("--bind-address") && !help.stdout.contains("ssl"), "{}", help.stdout);
+    assert!(help.stdout.contains("--bind-address") && help.stdout.contains("--ssl-cert"), "{}", help.stdout);
     let version = Session::new().run(&["--version"]);
     assert_eq!(version.stdout, format!("tentacle_client {}\n", env!("CARGO_PKG_VERSION")));
 }

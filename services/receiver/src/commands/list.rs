@@ -1,15 +1,11 @@
 //! `LS`: the names in a folder.
 
 use protocol::{Refusal, Verb};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::session::{Session, SessionEnd};
 
 /// Announces the list, and sends it if the client agrees.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    filter: &[u8],
-) -> Result<(), SessionEnd> {
+pub(crate) async fn run(session: &mut Session, filter: &[u8]) -> Result<(), SessionEnd> {
     let folder = match session.site.listed(filter) {
         Ok(folder) => folder,
         Err(why) => return session.refuse(Verb::Ls, filter, Refusal::Unsaid, &why).await,

@@ -2,17 +2,13 @@
 //! it.
 
 use protocol::{Refusal, Verb};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::receive::send_body;
 use crate::session::{Session, SessionEnd, settle};
 
 /// Announces the file and sends it if the client agrees; the client's next
 /// command removes it.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    name: &[u8],
-) -> Result<(), SessionEnd> {
+pub(crate) async fn run(session: &mut Session, name: &[u8]) -> Result<(), SessionEnd> {
     let place = match session.site.place(name) {
         Ok(place) => place,
         Err(why) => {

@@ -4,10 +4,7 @@ use std::io;
 
 use protocol::{Form, Refusal, Reply, Verb, archive::Measured};
 use spool::Reader;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     session::{Session, SessionEnd},
@@ -15,11 +12,7 @@ use crate::{
 };
 
 /// Announces the file, and sends it if the client agrees.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    name: &[u8],
-    form: Form,
-) -> Result<(), SessionEnd> {
+pub(crate) async fn run(session: &mut Session, name: &[u8], form: Form) -> Result<(), SessionEnd> {
     let verb = Verb::receive(form);
     let place = match session.site.place(name) {
         Ok(place) => place,
@@ -50,10 +43,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Sends the whole of a file that was announced.
-pub(crate) async fn send_body<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    reader: &mut Reader,
-) -> Result<(), SessionEnd> {
+pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Result<(), SessionEnd> {
     let mut left = reader.size();
     let mut spent = Vec::new();
     while left > 0 {
@@ -71,11 +61,7 @@ pub(crate) async fn send_body<S: AsyncRead + AsyncWrite + Unpin>(
 /// The size of an archive is announced before its first byte, so it is packed
 /// once to be measured, and a large one again to be sent: no copy of it lies
 /// on a disk or in memory.
-async fn send_packed<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    name: &[u8],
-    reader: &Reader,
-) -> Result<(), SessionEnd> {
+async fn send_packed(session: &mut Session, name: &[u8], reader: &Reader) -> Result<(), SessionEnd> {
     let verb = Verb::Zrecv;
     let member = name.to_vec();
     let measured = reader
@@ -108,8 +94,8 @@ async fn send_packed<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-async fn send_packed_again<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
+async fn send_packed_again(
+    session: &mut Session,
     name: &[u8],
     reader: &Reader,
     size: u64,

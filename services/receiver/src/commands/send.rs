@@ -8,7 +8,6 @@ use protocol::{
     piece_size,
 };
 use spool::CommitError;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     session::{Session, SessionEnd},
@@ -17,12 +16,7 @@ use crate::{
 
 /// Answers the offer, takes the body, and confirms when the file is on the
 /// disk.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    name: &[u8],
-    size: u64,
-    form: Form,
-) -> Result<(), SessionEnd> {
+pub(crate) async fn run(session: &mut Session, name: &[u8], size: u64, form: Form) -> Result<(), SessionEnd> {
     let verb = Verb::send(form);
     let place = match session.site.place(name) {
         Ok(place) => place,
@@ -65,7 +59,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Says that a body did not come to its end.
-fn cut<S>(session: &Session<S>, verb: Verb, place: &Place, why: &str, error: ConnectionError) -> SessionEnd {
+fn cut(session: &Session, verb: Verb, place: &Place, why: &str, error: ConnectionError) -> SessionEnd {
     tracing::warn!(peer = %session.peer, verb = verb.as_str(), name = %place.name, reason = why, "nothing stored");
     error.into()
 }
@@ -104,11 +98,7 @@ impl From<CommitError> for NotStored {
     }
 }
 
-async fn store<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    place: &Place,
-    size: u64,
-) -> Result<u64, NotStored> {
+async fn store(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
     let mut draft = place.folder.draft();
     let mut piece = Vec::with_capacity(piece_size(size));
     loop {
@@ -123,11 +113,7 @@ async fn store<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn store_unpacked<S: AsyncRead + AsyncWrite + Unpin>(
-    session: &mut Session<S>,
-    place: &Place,
-    size: u64,
-) -> Result<u64, NotStored> {
+async fn store_unpacked(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
     let mut draft = place.folder.draft();
     let mut unpacker = Unpacker::new(session.site.max_size.saturating_mul(MAX_EXPANSION));
     let mut packed = Vec::with_capacity(piece_size(size));

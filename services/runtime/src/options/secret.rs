@@ -10,25 +10,63 @@ use super::{Layers, OptionError};
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(Vec<u8>);
 
+/// Where a secret is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SecretSource {
+    /// Here.
+    Given(Secret),
+
+    /// In a file, whose content may change.
+    File(PathBuf),
+}
+
 /// The secret of the option `id` ([`super::values::secret`]), or of the file that `file_id` (a [`PathBuf`]) names:
-/// whichever is given in the higher layer. The file is read once, now; the line end behind its last line is cut off.
+/// whichever is given in the higher layer.
 ///
 /// Fails where one layer gives both, and where the file cannot be read, is empty, or has more than 64 KiB.
-pub fn secret_from(layers: &Layers, id: &str, file_id: &str) -> Result<Option<Secret>, OptionError> {
+pub fn secret_from(layers: &Layers, id: &str, file_id: &str) -> Result<Option<SecretSource>, OptionError> {
     match (layers.source_of(id), layers.source_of(file_id)) {
         (None, None) => Ok(None),
         (Some(value), Some(file)) if value == file => {
             Err(layers.refuse(id, format!("give either this or {}, not both", layers.label(file_id))))
         }
-        (Some(value), file) if file.is_none_or(|file| value < file) => Ok(layers.get::<Secret>(id).cloned()),
+        (Some(value), file) if file.is_none_or(|file| value < file) => {
+            Ok(layers.get::<Secret>(id).cloned().map(SecretSource::Given))
+        }
         _ => {
             let refuse = |path: &PathBuf, reason| OptionError::Value {
                 option: layers.label(file_id),
                 value: path.display().to_string(),
                 reason,
             };
-            let path = layers.get::<PathBuf>(file_id);
-            path.map(|path| Secret::from_file(path).map_err(|reason| refuse(path, reason))).transpose()
+            let Some(path) = layers.get::<PathBuf>(file_id) else { return Ok(None) };
+            Secret::from_file(path).map_err(|reason| refuse(path, reason))?;
+            Ok(Some(SecretSource::File(path.clone())))
+        }
+    }
+}
+
+// === impl SecretSource ===
+
+impl SecretSource {
+    /// The secret; that of a file is read now. Blocks.
+    ///
+    /// # Errors
+    /// One line that names the file.
+    pub fn read(&self) -> Result<Secret, String> {
+        match self {
+            Self::Given(secret) => Ok(secret.clone()),
+            Self::File(path) => {
+                Secret::from_file(path).map_err(|reason| format!("{}: {reason}", path.display()))
+            }
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Given(_) => None,
+            Self::File(path) => Some(path),
         }
     }
 }

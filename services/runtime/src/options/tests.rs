@@ -256,8 +256,9 @@ fn a_secret_comes_from_the_higher_layer() {
     let from_file = file("in file\r\n");
     let in_file = path(&from_file);
     let secret = |arguments: &[&str], environment: &[(&str, &str)]| {
-        secret_from(&layers(arguments, environment), "password", "password-file")
-            .map(|secret| secret.map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap()))
+        secret_from(&layers(arguments, environment), "password", "password-file").map(|secret| {
+            secret.map(|source| String::from_utf8(source.read().unwrap().expose().to_vec()).unwrap())
+        })
     };
     assert_eq!(secret(&[], &[]).unwrap(), None);
     assert_eq!(secret(&["-x", "-a b"], &[]).unwrap().unwrap(), "-a b");

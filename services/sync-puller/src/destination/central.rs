@@ -2,22 +2,17 @@
 
 use std::{
     io::{Read, Seek},
-    time::Duration,
+    sync::Arc,
 };
 
-use protocol::{
-    Client, ClientError, Deadline, FileName, Form, NameRules, PasswordDigest, Refusal, piece_size,
-};
-use transport::{Address, dial};
+use protocol::{ClientError, FileName, Form, NameRules, Refusal, piece_size};
 
-use super::{DestinationError, Digest, Session, beside, digest_of};
+use super::{DestinationError, Digest, beside, digest_of};
+use crate::upstream::{Session, Upstream};
 
 /// The server.
 #[derive(Clone, Debug)]
-pub(crate) struct Central {
-    pub(crate) address: Address,
-    pub(crate) password: Option<PasswordDigest>,
-}
+pub(crate) struct Central(pub(crate) Arc<Upstream>);
 
 /// One connection to it, made when the first file comes, and anew when it was
 /// lost.
@@ -140,16 +135,8 @@ impl CentralSession {
 
     async fn connected(&mut self) -> Result<&mut Session, DestinationError> {
         if self.session.is_none() {
-            let stream = dial(&self.central.address, PATIENCE).await?;
-            let mut session = Client::new(stream, Deadline::new(PATIENCE, 3));
-            if let Some(password) = &self.central.password {
-                session.authenticate(password).await?;
-            }
-            self.session = Some(session);
+            self.session = Some(self.central.0.connect().await?);
         }
         Ok(self.session.as_mut().expect("it was just made"))
     }
 }
-
-/// As the documented `sync_timeout`.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use clap::{Arg, Command, value_parser};
 use runtime::{
     logs,
     options::{
-        FileFormat, NotYet, Program, Sets, Token, switch, value,
+        FileFormat, Program, Sets, Token, switch, value,
         values::{self, port, seconds},
     },
 };
@@ -23,9 +23,8 @@ pub fn program(name: &'static str) -> Program {
         .args(files())
         .args(sources())
         .args(destination())
-        .args(logs::arguments())
-        .args(not_yet());
-    Program::new(command).secrets(&["password", "forward-password"]).not_yet(NOT_YET).file(
+        .args(logs::arguments());
+    Program::new(command).secrets(&["password", "forward-password"]).file(
         "server-config",
         FileFormat::PandoraServer,
         TOKENS,
@@ -69,6 +68,11 @@ fn sources() -> Vec<Arg> {
             .short('x')
             .value_parser(values::secret()),
         value("password-file", None, "FILE", "Tell the sources the password in this file").value_parser(values::existing_file()),
+        value("sync-ca", None, "FILE", "Speak TLS; the sources' certificates must be of an authority in this PEM file")
+            .value_parser(values::existing_file()),
+        value("sync-cert", None, "FILE", "Speak TLS, and show the certificate in this PEM file").value_parser(values::existing_file()),
+        value("sync-key", None, "FILE", "The certificate's key is in this PEM file [default: in that of --sync-cert]")
+            .value_parser(values::existing_file()),
         switch("once", None, "Make one round, and exit with 0 if all sources were emptied"),
         value("drain-timeout", None, "SECONDS", "On SIGTERM, give transfers under way so long to end [default: 25]")
             .value_parser(seconds),
@@ -98,11 +102,6 @@ fn destination() -> Vec<Arg> {
     ]
 }
 
-/// Documented, and not in this version.
-fn not_yet() -> Vec<Arg> {
-    ["sync-ca", "sync-cert", "sync-key"].map(|id| value(id, None, "FILE", "").hide(true)).into()
-}
-
 fn on_or_off(text: &str) -> Result<bool, String> {
     match text {
         "0" => Ok(false),
@@ -110,14 +109,6 @@ fn on_or_off(text: &str) -> Result<bool, String> {
         _ => Err("allowed are 0 and 1".to_owned()),
     }
 }
-
-const TLS: &str = "TLS is not in this version; remove the option, or end TLS in front of the source";
-
-const NOT_YET: &[NotYet] = &[
-    NotYet { id: "sync-ca", what: TLS },
-    NotYet { id: "sync-cert", what: TLS },
-    NotYet { id: "sync-key", what: TLS },
-];
 
 const TOKENS: &[Token] = &[
     Token { name: "syncserver", sets: Sets::Value("syncserver") },

@@ -29,7 +29,7 @@ fn a_wrong_value_ends_the_start_with_one_line() {
         (&["--syncserver", "2"], "allowed are 0 and 1"),
         (&["--forward-to", ":1"], "--forward-to: \":1\": the host is missing"),
         (&["--sync-address", "a", "--incoming-dir", "/none/such"], "/none/such: cannot be used"),
-        (&["--sync-ca", "ca.pem"], "--sync-ca: TLS is not in this version"),
+        (&["--sync-ca", "/none/such.pem"], "--sync-ca"),
         (&["--sync-address", "a", "--incoming-dir", folder, "--folders", "../x"], "folders: \"../x\""),
     ];
     for (args, wanted) in cases {

@@ -1,0 +1,106 @@
+//! The side of TLS that waits for clients.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Arg;
+use runtime::{
+    options::{Layers, OptionError, SecretSource, switch, value, values},
+    reload::Reloaded,
+};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use transport::{
+    Stream,
+    tls::{self, Authorities, HandshakeError},
+};
+
+use crate::identity::IdentityFiles;
+
+/// What a server shows to its clients, and asks of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Its certificate.
+    pub identity: IdentityFiles,
+    /// Clients must show a certificate that chains to one in this file.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Makes connections what they have to be: as they come, or encrypted.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: Option<Reloaded<Arc<ServerConfig>>>,
+    patience: Duration,
+}
+
+/// The options of a server.
+pub fn server_arguments() -> Vec<Arg> {
+    vec![
+        value("ssl-cert", 'e', "FILE", "Speak TLS, with the certificate in this PEM file")
+            .value_parser(values::existing_file()),
+        value("ssl-key", 'k', "FILE", "The certificate's key is in this PEM file [default: in that of -e]")
+            .value_parser(values::existing_file()),
+        value("ssl-ca", 'f', "FILE", "Clients must show a certificate of an authority in this PEM file")
+            .value_parser(values::existing_file()),
+        switch("ssl-password", 'w', "Ask on the terminal for the password of the key"),
+        value("key-password-file", None, "FILE", "The password of the key is in this file")
+            .value_parser(values::existing_file()),
+    ]
+}
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    /// What the layers say; none without a certificate. Blocks: the files are
+    /// read, to see that they can be used.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is wrong.
+    pub fn from_layers(layers: &Layers) -> Result<Option<Self>, OptionError> {
+        let path = |id| layers.get::<PathBuf>(id).cloned();
+        let Some(certificate) = path("ssl-cert") else { return Ok(None) };
+        let key_password = path("key-password-file").map(SecretSource::File);
+        let identity = IdentityFiles { certificate, key: path("ssl-key"), key_password };
+        let tls = Self { identity, authorities: path("ssl-ca") };
+        match tls.load() {
+            Ok(_) => Ok(Some(tls)),
+            Err(why) => Err(layers.refuse("ssl-cert", why)),
+        }
+    }
+
+    fn load(&self) -> Result<Arc<ServerConfig>, String> {
+        let authorities = self.authorities.as_deref().map(Authorities::load).transpose();
+        let authorities = authorities.map_err(|error| error.to_string())?;
+        Ok(tls::server_config(&self.identity.load()?, authorities))
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = self.identity.paths();
+        paths.extend(self.authorities.clone());
+        paths
+    }
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// With `tls`, handshakes that each have `patience`; the files are read
+    /// again when they change. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn start(tls: Option<ServerTls>, patience: Duration) -> Result<Self, String> {
+        let config = tls.map(|tls| Reloaded::start("certificate", tls.paths(), move || tls.load()));
+        Ok(Self { config: config.transpose()?, patience })
+    }
+
+    /// Does what is to be done before the first command.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn accept(&self, stream: TcpStream) -> Result<Stream, HandshakeError> {
+        match &self.config {
+            None => Ok(stream.into()),
+            Some(config) => tls::accept(stream, Arc::clone(&config.get()), self.patience).await,
+        }
+    }
+}

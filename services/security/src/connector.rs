@@ -1,0 +1,131 @@
+//! The side of TLS that connects to servers.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Arg;
+use runtime::{
+    options::{Layers, OptionError, SecretSource, switch, value, values},
+    reload::Reloaded,
+};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use transport::{
+    Address, Stream,
+    tls::{self, Authorities, HandshakeError, NameCheck, ServerCheck},
+};
+
+use crate::identity::IdentityFiles;
+
+/// What a client shows to its server, and asks of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Its certificate, where it has one.
+    pub identity: Option<IdentityFiles>,
+    /// The server's certificate must chain to one in this file.
+    pub authorities: Option<PathBuf>,
+    /// Which names the server's certificate may have.
+    pub name: NameCheck,
+    /// The name that is checked, in place of the address.
+    pub server_name: Option<String>,
+    /// SHA-256 of the server's certificate.
+    pub pin: Option<[u8; 32]>,
+}
+
+/// The options of `tentacle_client`.
+pub fn client_arguments() -> Vec<Arg> {
+    vec![
+        switch("ssl", 'c', "Speak TLS, without a certificate of one's own and without checking the server's"),
+        value("ssl-cert", 'e', "FILE", "Speak TLS, and show the certificate in this PEM file")
+            .value_parser(values::existing_file()),
+        value("ssl-key", 'k', "FILE", "The certificate's key is in this PEM file [default: in that of -e]")
+            .value_parser(values::existing_file()),
+        value("ssl-ca", 'f', "FILE", "The server's certificate must be of an authority in this PEM file")
+            .value_parser(values::existing_file()),
+        switch("ssl-password", 'w', "Ask on the terminal for the password of the key"),
+        value("key-password-file", None, "FILE", "The password of the key is in this file")
+            .value_parser(values::existing_file()),
+    ]
+}
+
+/// Makes connections what they have to be: as they are, or encrypted.
+#[derive(Debug, Default)]
+pub struct Connector {
+    tls: Option<Tls>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    config: Reloaded<Arc<ClientConfig>>,
+    server_name: Option<String>,
+}
+
+// === impl ClientTls ===
+
+impl ClientTls {
+    /// What the layers of `tentacle_client` say; none where they do not ask
+    /// for TLS.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is wrong.
+    pub fn from_layers(layers: &Layers) -> Result<Option<Self>, OptionError> {
+        let path = |id| layers.get::<PathBuf>(id).cloned();
+        let key_password = path("key-password-file").map(SecretSource::File);
+        let identity = path("ssl-cert").map(|certificate| IdentityFiles {
+            certificate,
+            key: path("ssl-key"),
+            key_password,
+        });
+        if identity.is_none() && !layers.switch("ssl") {
+            return Ok(None);
+        }
+        Ok(Some(Self { identity, authorities: path("ssl-ca"), ..Self::default() }))
+    }
+
+    /// Reads the files. Blocks.
+    ///
+    /// # Errors
+    /// One line that names the file.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, String> {
+        let authorities = self.authorities.as_deref().map(Authorities::load).transpose();
+        let authorities = authorities.map_err(|error| error.to_string())?;
+        let identity = self.identity.as_ref().map(IdentityFiles::load).transpose()?;
+        Ok(tls::client_config(ServerCheck { authorities, name: self.name, pin: self.pin }, identity.as_ref()))
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = self.identity.as_ref().map(IdentityFiles::paths).unwrap_or_default();
+        paths.extend(self.authorities.clone());
+        paths
+    }
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// With `tls`, connections are encrypted; the files are read again when
+    /// they change. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn start(tls: Option<ClientTls>) -> Result<Self, String> {
+        let Some(tls) = tls else { return Ok(Self::default()) };
+        let server_name = tls.server_name.clone();
+        let config = Reloaded::start("certificate", tls.paths(), move || tls.load())?;
+        Ok(Self { tls: Some(Tls { config, server_name }) })
+    }
+
+    /// Does what is to be done before the first command, within `patience`.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        server: &Address,
+        patience: Duration,
+    ) -> Result<Stream, HandshakeError> {
+        let Some(tls) = &self.tls else { return Ok(stream.into()) };
+        let name = tls.server_name.as_deref().unwrap_or(&server.host);
+        tls::connect(stream, Arc::clone(&tls.config.get()), name, patience).await
+    }
+}

@@ -1,0 +1,17 @@
+//! Who may connect, and how: the options of TLS and passwords that the
+//! programs share, and what they come to while a program runs.
+//!
+//! It stands over `transport` (handshakes) and `runtime` (options, files that
+//! are read again), which do not know each other.
+
+mod acceptor;
+mod connector;
+mod identity;
+mod password;
+
+pub use crate::{
+    acceptor::{Acceptor, ServerTls, server_arguments},
+    connector::{ClientTls, Connector, client_arguments},
+    identity::IdentityFiles,
+    password::Password,
+};

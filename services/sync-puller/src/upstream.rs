@@ -1,0 +1,63 @@
+//! A Tentacle server that the puller connects to: a source, or a central one.
+
+use std::sync::Arc;
+
+use protocol::{Client, ClientError, ConnectionError, Deadline};
+use runtime::options::SecretSource;
+use security::{ClientTls, Connector, Password};
+use transport::{Address, DialError, Stream, dial, tls::HandshakeError};
+
+/// A connection to one.
+pub(crate) type Session = Client<Stream>;
+
+/// Where it is, and what it takes to be let in.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) address: Address,
+    deadline: Deadline,
+    connector: Connector,
+    password: Option<Password>,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("it refuses the password, or asks for none")]
+    Password,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl Upstream {
+    /// Reads the files that the options name, again when they change. Must be
+    /// called within a tokio runtime; blocks.
+    pub(crate) fn start(
+        address: Address,
+        deadline: Deadline,
+        tls: Option<ClientTls>,
+        password: Option<SecretSource>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let connector = Connector::start(tls).map_err(anyhow::Error::msg)?;
+        let password = password.map(Password::start).transpose().map_err(anyhow::Error::msg)?;
+        Ok(Arc::new(Self { address, deadline, connector, password }))
+    }
+
+    /// Connects, and says the password.
+    pub(crate) async fn connect(&self) -> Result<Session, UpstreamError> {
+        let patience = self.deadline.as_duration();
+        let stream = dial(&self.address, patience).await?;
+        let stream = self.connector.connect(stream, &self.address, patience).await?;
+        let mut session = Client::new(stream, self.deadline);
+        if let Some(password) = &self.password {
+            session.authenticate(&password.digest()).await.map_err(|error| match error {
+                ClientError::Connection(ConnectionError::Closed) => UpstreamError::Password,
+                error => error.into(),
+            })?;
+        }
+        Ok(session)
+    }
+}
