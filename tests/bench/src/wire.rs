@@ -1,22 +1,34 @@
 //! A client of the least cost: blocking, a write and a read a step.
 
 use std::{
-    io::{self, Read, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
 use anyhow::{Context as _, bail, ensure};
 
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    stream: S,
     inbox: Vec<u8>,
+}
+
+/// A socket whose small writes are not held back.
+pub(crate) fn dial(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Wire {
     pub(crate) fn connect(server: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(server)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, inbox: Vec::with_capacity(64) })
+        dial(server).map(Self::over)
+    }
+}
+
+impl<S: Read + Write> Wire<S> {
+    /// Speaks over a stream that is connected.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, inbox: Vec::with_capacity(64) }
     }
 
     /// `SEND` of one file.
