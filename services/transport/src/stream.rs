@@ -1,5 +1,7 @@
 //! A connection, whether or not it is encrypted.
 
+mod read_ahead;
+
 use std::{
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
@@ -13,13 +15,15 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+pub(crate) use self::read_ahead::ReadAhead;
+
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
     /// As it comes.
     Plain(TcpStream),
     /// Encrypted; the handshake is behind it.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead>>),
 }
 
 impl Stream {

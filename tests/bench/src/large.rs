@@ -88,10 +88,10 @@ pub(crate) fn measure(
     Ok(Large { send: megabytes / send, receive: megabytes / receive, memory: server.memory("VmHWM")? })
 }
 
-/// By a thread of its own and the wire as it is, from memory as `dd` has it
+/// By a thread of its own and the wire as it is, zeros as `dd` has them
 /// from `/dev/zero`: the least that a client costs.
 pub(crate) fn send<S: Read + Write>(mut wire: Wire<S>) -> anyhow::Result<()> {
-    wire.send_from(NAME, LARGE, &mut std::io::repeat(b'x'))?;
+    wire.send_zeros(NAME, LARGE)?;
     wire.quit()
 }
 

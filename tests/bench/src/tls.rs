@@ -80,7 +80,8 @@ fn there_and_back(stage: &Stage, programs: &Path) -> anyhow::Result<large::Large
 type Encrypted = StreamOwned<ClientConnection, std::net::TcpStream>;
 
 fn connect(server: SocketAddr, config: &Arc<ClientConfig>) -> anyhow::Result<Wire<Encrypted>> {
-    let tls = ClientConnection::new(Arc::clone(config), server.ip().into())?;
+    let mut tls = ClientConnection::new(Arc::clone(config), server.ip().into())?;
+    tls.set_buffer_limit(Some(256 * 1024));
     Ok(Wire::over(StreamOwned::new(tls, wire::dial(server)?)))
 }
 

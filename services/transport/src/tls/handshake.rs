@@ -7,7 +7,7 @@ use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::stream::Stream;
+use crate::stream::{ReadAhead, Stream};
 
 /// Why there is no encrypted connection.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +33,9 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     patience: Duration,
 ) -> Result<Stream, HandshakeError> {
-    let handshake = timeout(patience, TlsAcceptor::from(config).accept(stream)).await;
-    let stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    let handshake = timeout(patience, TlsAcceptor::from(config).accept(ReadAhead::new(stream))).await;
+    let mut stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    stream.get_mut().1.set_buffer_limit(Some(WRITTEN_AT_ONCE));
     Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
 }
 
@@ -51,7 +52,12 @@ pub async fn connect(
 ) -> Result<Stream, HandshakeError> {
     let name =
         ServerName::try_from(server.to_owned()).map_err(|_| HandshakeError::Name(server.to_owned()))?;
-    let handshake = timeout(patience, TlsConnector::from(config).connect(name, stream)).await;
-    let stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    let handshake = timeout(patience, TlsConnector::from(config).connect(name, ReadAhead::new(stream))).await;
+    let mut stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    stream.get_mut().1.set_buffer_limit(Some(WRITTEN_AT_ONCE));
     Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
 }
+
+/// Bytes that are encrypted before they are handed to the system: held by a
+/// connection while its reader is slow.
+const WRITTEN_AT_ONCE: usize = 256 * 1024;
