@@ -95,3 +95,61 @@ const AHEAD: usize = 64 * 1024;
 
 /// Bytes of a read after which it is worth it to read ahead again.
 const ENOUGH: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (ReadAhead, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (ReadAhead::new(listener.accept().await.unwrap().0), far)
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_read_in_order_however_little_is_asked_for() {
+        let (mut near, mut far) = pair().await;
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7) as u8).collect();
+        let copy = sent.clone();
+        let sending = tokio::spawn(async move {
+            far.write_all(&copy).await.unwrap();
+            far
+        });
+        let mut read = Vec::new();
+        for ask in [1, 5, 4096, 16_000, 100_000].into_iter().cycle() {
+            let mut piece = vec![0; ask.min(sent.len() - read.len())];
+            near.read_exact(&mut piece).await.unwrap();
+            read.extend(piece);
+            if read.len() == sent.len() {
+                break;
+            }
+        }
+        assert!(read == sent);
+        drop(sending.await.unwrap());
+        assert_eq!(near.read(&mut [0; 10]).await.unwrap(), 0, "the end is seen");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer() {
+        let (mut near, mut far) = pair().await;
+        let mut piece = vec![0; 4096];
+        far.write_all(&vec![1; 200_000]).await.unwrap();
+        for _ in 0..40 {
+            near.read_exact(&mut piece).await.unwrap();
+        }
+        let mut rest = vec![0; 200_000 - 40 * 4096];
+        near.read_exact(&mut rest).await.unwrap();
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            read = near.read(&mut byte) => panic!("nothing was sent, and {read:?} is read"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(near.ahead.capacity(), 0);
+    }
+}
