@@ -21,7 +21,7 @@ use rustls::{
 
 pub use self::{
     files::{Authorities, FileError, Identity},
-    handshake::{HandshakeError, accept, connect},
+    handshake::{HandshakeError, accept, connect, is_server_name},
     verify::{NameCheck, ServerCheck},
 };
 

@@ -23,6 +23,11 @@ pub enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
+/// Whether a certificate could be for this name or address.
+pub fn is_server_name(text: &str) -> bool {
+    ServerName::try_from(text).is_ok()
+}
+
 /// The server's side, within `patience`.
 ///
 /// # Errors
