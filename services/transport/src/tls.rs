@@ -22,7 +22,7 @@ use rustls::{
 pub use self::{
     files::{Authorities, FileError, Identity},
     handshake::{HandshakeError, accept, connect},
-    verify::{NameCheck, ServerCheck},
+    verify::{NameCheck, ServerCheck, has_alternative_names, names_of},
 };
 
 /// What a server needs for its side of handshakes.
@@ -37,7 +37,7 @@ pub fn server_config(identity: &Identity, clients: Option<Authorities>) -> Arc<S
         .expect("the provider has suites for both versions");
     let builder = match clients {
         Some(clients) => {
-            builder.with_client_cert_verifier(Arc::new(verify::Clients::new(clients, &provider)))
+            builder.with_client_cert_verifier(Arc::new(verify::Clients::new(&clients, &provider)))
         }
         None => builder.with_no_client_auth(),
     };
