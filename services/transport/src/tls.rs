@@ -6,6 +6,7 @@
 //! (X.509 v1, a certificate authority's own as a server's): a narrow check of
 //! our own stands beside it, in `verify`, for these alone.
 
+mod error;
 mod files;
 mod handshake;
 mod verify;
@@ -19,9 +20,11 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+pub(crate) use self::error::in_words;
 pub use self::{
+    error::{HandshakeError, Side},
     files::{Authorities, FileError, Identity},
-    handshake::{HandshakeError, accept, connect},
+    handshake::{accept, connect},
     verify::{NameCheck, ServerCheck, has_alternative_names, names_of},
 };
 

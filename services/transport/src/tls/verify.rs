@@ -11,6 +11,8 @@ mod name;
 mod narrow;
 mod possession;
 mod refusal;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::sync::Arc;

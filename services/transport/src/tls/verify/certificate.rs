@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::{
-    asn1_rs::{Any, Class, FromDer as _},
+    asn1_rs::{Any, Class, FromDer as _, Tag},
     certificate::X509Certificate,
     extensions::{BasicConstraints, GeneralName, ParsedExtension},
     oid_registry::{
@@ -21,6 +21,8 @@ use super::{refusal::Refusal, usage::Usage};
 #[derive(Clone)]
 pub(super) struct Certificate<'a> {
     pub(super) der: &'a [u8],
+    /// What the signature is over.
+    pub(super) signed: &'a [u8],
     /// Both places that name the signature's algorithm name this one: the
     /// contents of an `AlgorithmIdentifier`.
     pub(super) algorithm: &'a [u8],
@@ -33,18 +35,22 @@ impl<'a> Certificate<'a> {
     pub(super) fn parse(der: &'a CertificateDer<'_>) -> Result<Self, CertificateError> {
         let der: &'a [u8] = der.as_ref();
         let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
-        let algorithm = algorithm(der).ok_or(CertificateError::BadEncoding)?;
+        let (signed, algorithm) = signed_part(der).ok_or(CertificateError::BadEncoding)?;
+        let plain = rest.is_empty() && *der == whole(signed, algorithm, &parsed.signature_value.data);
         let plain_v1 = parsed.version() == X509Version::V1
             && parsed.extensions().is_empty()
             && parsed.issuer_uid.is_none()
             && parsed.subject_uid.is_none();
         let v3 = parsed.version() == X509Version::V3
             && parsed.extensions_map().is_ok()
-            && parsed.extensions().iter().all(|one| one.parsed_extension().error().is_none());
-        if !rest.is_empty() || parsed.signature_value.unused_bits != 0 || !(plain_v1 || v3) {
+            && parsed
+                .extensions()
+                .iter()
+                .all(|one| one.parsed_extension().error().is_none() || !UNDERSTOOD.contains(&one.oid));
+        if !plain || !(plain_v1 || v3) {
             return Err(CertificateError::BadEncoding);
         }
-        Ok(Self { der, algorithm, parsed })
+        Ok(Self { der, signed, algorithm, parsed })
     }
 
     pub(super) fn is_v1(&self) -> bool {
@@ -71,11 +77,6 @@ impl<'a> Certificate<'a> {
     /// The `SubjectPublicKeyInfo`, whole.
     pub(super) fn public_key(&self) -> &'a [u8] {
         self.parsed.subject_pki.raw
-    }
-
-    /// The part that is signed.
-    pub(super) fn signed(&self) -> &[u8] {
-        self.parsed.tbs_certificate.as_ref()
     }
 
     pub(super) fn signature(&self) -> &[u8] {
@@ -167,20 +168,40 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// What names the algorithm of the signature, where the name beside the
-/// signature and the signed one are the same to the byte.
-fn algorithm(der: &[u8]) -> Option<&[u8]> {
+/// The signed part, and what names the algorithm of the signature inside it:
+/// behind the serial number, before which the version may stand.
+fn signed_part(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, certificate) = Any::from_der(der).ok()?;
-    let (rest, signed) = Any::from_der(certificate.data).ok()?;
-    let (rest, outside) = Any::from_der(rest).ok()?;
-    let (rest, _signature) = Any::from_der(rest).ok()?;
-    let (mut fields, first) = Any::from_der(signed.data).ok()?;
+    let (rest, inside) = Any::from_der(certificate.data).ok()?;
+    let signed = certificate.data.strip_suffix(rest)?;
+    let (mut fields, first) = Any::from_der(inside.data).ok()?;
     if first.class() == Class::ContextSpecific {
-        // The version stands before the serial number.
         (fields, _) = Any::from_der(fields).ok()?;
     }
-    let (_, inside) = Any::from_der(fields).ok()?;
-    (rest.is_empty() && outside.header == inside.header && outside.data == inside.data).then_some(inside.data)
+    let (_, algorithm) = Any::from_der(fields).ok()?;
+    Some((signed, algorithm.data))
+}
+
+/// A certificate as DER writes it. The signature covers nothing of what this
+/// adds, so that each byte of it has to be the one that it must be.
+fn whole(signed: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8> {
+    let algorithm = element(Tag::Sequence, true, &[algorithm]);
+    let signature = element(Tag::BitString, false, &[&[0], signature]);
+    element(Tag::Sequence, true, &[signed, &algorithm, &signature])
+}
+
+fn element(tag: Tag, constructed: bool, contents: &[&[u8]]) -> Vec<u8> {
+    let contents = contents.concat();
+    let length = contents.len().to_be_bytes();
+    let length = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    // A tag of these is below 31, and a number of bytes of a length below 9.
+    let mut element = vec![tag.0 as u8 | if constructed { 0x20 } else { 0 }];
+    if contents.len() >= 0x80 {
+        element.push(0x80 | length.len() as u8);
+    }
+    element.extend_from_slice(if contents.is_empty() { &[0] } else { length });
+    element.extend(contents);
+    element
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

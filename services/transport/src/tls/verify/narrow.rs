@@ -131,7 +131,7 @@ impl Search<'_> {
         });
         // Several share a name, for keys on different curves.
         for algorithm in named.filter(|one| one.signature_alg_id().as_ref() == certificate.algorithm) {
-            match key.verify_signature(*algorithm, certificate.signed(), certificate.signature()) {
+            match key.verify_signature(*algorithm, certificate.signed, certificate.signature()) {
                 Err(error @ webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {
                     result = Err(reason(error));
                 }
