@@ -36,7 +36,8 @@ else
 	$(CARGO) test --workspace --no-fail-fast $(RELEASE)
 endif
 
-bench: toolchain ## Measure against what this machine's disk does
+bench: ## Measure against what this machine's disk does
+	@tests/toolchain.sh tests
 	$(CARGO) build --quiet --release --workspace --bins
 	$(CARGO) run --quiet --release --package bench
 

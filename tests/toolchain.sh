@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that Rust programs can be built here: says where Rust comes from
 # if it is missing, and installs the C compiler that Rust links with. With the
-# argument `tests`, also that the tests can mount file systems of their own.
+# argument `tests`, also what tests need: openssl, which makes certificates
+# and is the other side of TLS, and leave to mount file systems of their own.
 set -euo pipefail
 
 fail() {
@@ -23,27 +24,31 @@ can_link() {
 command -v cargo >/dev/null ||
     fail "cargo is not installed: get Rust 1.95 or newer from https://rustup.rs, then try again"
 
-# Tests of full disks mount a small one, in a namespace of their own.
+missing=()
+can_link || missing+=(gcc libc6-dev)
 if [ "${1:-}" = tests ]; then
+    # Tests of full disks mount a small one, in a namespace of their own.
     unshare --map-root-user --mount true 2>/dev/null ||
         fail "the tests may not mount a file system of their own: run them as root, or allow user namespaces (on Ubuntu: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)"
+    command -v openssl >/dev/null || missing+=(openssl)
 fi
-
-can_link && exit 0
+[ "${#missing[@]}" -gt 0 ] || exit 0
+packages="${missing[*]}"
 
 command -v apt-get >/dev/null ||
-    fail "no C compiler that links (cc): install gcc and the C library's headers by this system's package tool, then try again"
+    fail "missing: $packages. Install them by this system's package tool, then try again"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null ||
-        fail "no C compiler that links (cc), and no sudo to install it: run 'apt-get install gcc libc6-dev' as root, then try again"
+        fail "missing: $packages, and no sudo to install them: run 'apt-get install $packages' as root, then try again"
     as_root=(sudo)
 fi
-echo "installing gcc and libc6-dev, which Rust links with"
-install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev)
+echo "installing $packages"
+# shellcheck disable=SC2206
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages)
 "${install[@]}" </dev/null >/dev/null 2>&1 || {
     # The package lists of a fresh machine are empty or old.
     "${as_root[@]}" apt-get update -qq </dev/null
     "${install[@]}" </dev/null >/dev/null
-} || fail "apt-get could not install gcc and libc6-dev: see its message above"
+} || fail "apt-get could not install $packages: see its message above"
 can_link || fail "gcc is installed, but cc cannot link a program: look at 'cc --version'"

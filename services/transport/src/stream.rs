@@ -1,5 +1,7 @@
 //! A connection, whether or not it is encrypted.
 
+mod read_ahead;
+
 use std::{
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
@@ -13,6 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+pub(crate) use self::read_ahead::ReadAhead;
 use crate::tls::{self, Side};
 
 /// A connection.
@@ -21,7 +24,7 @@ pub enum Stream {
     /// As it comes.
     Plain(TcpStream),
     /// Encrypted; the handshake is behind it.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead>>),
 }
 
 impl Stream {
@@ -103,7 +106,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-fn other_side(stream: &TlsStream<TcpStream>) -> Side {
+fn other_side(stream: &TlsStream<ReadAhead>) -> Side {
     match stream {
         TlsStream::Client(_) => Side::Server,
         TlsStream::Server(_) => Side::Client,

@@ -14,7 +14,7 @@ mod verify;
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, ServerConfig,
+    CipherSuite, ClientConfig, ServerConfig,
     crypto::{CryptoProvider, ring},
     sign::SingleCertAndKey,
     version::{TLS12, TLS13},
@@ -72,7 +72,15 @@ pub fn client_config(check: ServerCheck, identity: Option<&Identity>) -> Arc<Cli
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    // AES-128 first: as safe as a session needs, and a bulk faster.
+    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 1,
+        _ => 2,
+    });
+    Arc::new(provider)
 }
 
 /// Of a client that names its protocol. No peer does, and none is registered

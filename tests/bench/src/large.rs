@@ -1,11 +1,17 @@
 //! One large file in each direction.
 
-use std::{net::SocketAddr, path::Path, time::Instant};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use protocol::{Client, Deadline, FileName, Form, NameRules, Verb, piece_size};
 use spool::{EntryName, Folder};
 use tokio::net::TcpStream;
+use transport::Stream;
 
 use crate::{
     files::LARGE,
@@ -38,30 +44,42 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 /// What one large file tells.
-struct Large {
+pub(crate) struct Large {
     /// MB a second.
-    send: f64,
-    receive: f64,
+    pub(crate) send: f64,
+    pub(crate) receive: f64,
     /// MB.
-    memory: f64,
+    pub(crate) memory: f64,
 }
 
-fn there_and_back(stage: &Stage, programs: &Path) -> anyhow::Result<Large> {
+pub(crate) fn there_and_back(stage: &Stage, programs: &Path) -> anyhow::Result<Large> {
+    let send = |server: &Server| send(Wire::connect(server.address)?);
+    measure(stage, programs, &[], send, async |server| Ok(TcpStream::connect(server).await?.into()))
+}
+
+/// The same over whatever connections are handed in.
+pub(crate) fn measure(
+    stage: &Stage,
+    programs: &Path,
+    options: &[&str],
+    send: impl Fn(&Server) -> anyhow::Result<()>,
+    connect: impl AsyncFn(SocketAddr) -> anyhow::Result<Stream>,
+) -> anyhow::Result<Large> {
     let folder = stage.folder()?;
     let spool = folder.path().join("spool");
     let incoming = folder.path().join("incoming");
     std::fs::create_dir(&incoming)?;
     crate::disk::settle(folder.path())?;
-    let server = Server::start(programs, &spool, &["-m", "600000000"])?;
+    let server = Server::start(programs, &spool, &[&["-m", "600000000"], options].concat())?;
     // As the client has it: its socket and its timer are its own thread's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 
     let began = Instant::now();
-    send(server.address)?;
+    send(&server)?;
     let send = began.elapsed().as_secs_f64();
     crate::disk::settle(folder.path())?;
     let began = Instant::now();
-    runtime.block_on(receive(server.address, &incoming))?;
+    runtime.block_on(async { receive(connect(server.address).await?, &incoming).await })?;
     let receive = began.elapsed().as_secs_f64();
 
     let found = std::fs::metadata(incoming.join(NAME))?.len();
@@ -70,16 +88,15 @@ fn there_and_back(stage: &Stage, programs: &Path) -> anyhow::Result<Large> {
     Ok(Large { send: megabytes / send, receive: megabytes / receive, memory: server.memory("VmHWM")? })
 }
 
-/// By a thread of its own and the wire as it is, from memory as `dd` has it
+/// By a thread of its own and the wire as it is, zeros as `dd` has them
 /// from `/dev/zero`: the least that a client costs.
-fn send(server: SocketAddr) -> anyhow::Result<()> {
-    let mut wire = Wire::connect(server)?;
-    wire.send_from(NAME, LARGE, &mut std::io::repeat(b'x'))?;
+pub(crate) fn send<S: Read + Write>(mut wire: Wire<S>) -> anyhow::Result<()> {
+    wire.send_zeros(NAME, LARGE)?;
     wire.quit()
 }
 
-async fn receive(server: SocketAddr, into: &Path) -> anyhow::Result<()> {
-    let mut client = connect(server).await?;
+async fn receive(stream: Stream, into: &Path) -> anyhow::Result<()> {
+    let mut client = Client::new(stream, Deadline::new(Duration::from_secs(60), 0));
     let size = client.receive(&name()?, Form::Plain).await?;
     client.accept(Verb::Recv, size).await?;
     let mut draft = Folder::shared(into, "").draft();
@@ -91,12 +108,6 @@ async fn receive(server: SocketAddr, into: &Path) -> anyhow::Result<()> {
     }
     draft.commit(piece, &EntryName::new(NAME.as_bytes())?, false).await?;
     Ok(client.quit().await?)
-}
-
-async fn connect(server: SocketAddr) -> anyhow::Result<Client<TcpStream>> {
-    let stream = TcpStream::connect(server).await?;
-    stream.set_nodelay(true)?;
-    Ok(Client::new(stream, Deadline::new(std::time::Duration::from_secs(60), 0)))
 }
 
 fn name() -> anyhow::Result<FileName> {

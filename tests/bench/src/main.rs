@@ -2,7 +2,8 @@
 //!
 //! A machine's speed drifts, so a rate says little and a ratio much: each row
 //! is measured several times, with the disk's own rate before and after each,
-//! and judged by the median of the ratios to those neighbours.
+//! and judged by the median of the ratios to those neighbours. Rows over TLS
+//! have the same over plain TCP in the disk's place.
 //!
 //! The load generator shares the machine with the servers and is kept lean:
 //! threads, and the wire's bytes as they are.
@@ -15,6 +16,7 @@ mod relay;
 mod row;
 mod server;
 mod small;
+mod tls;
 mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,7 +44,10 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn rows() -> Vec<Row> {
-    [small::rows(), large::rows(), small::idle_rows(), puller::rows()].into_iter().flatten().collect()
+    [small::rows(), large::rows(), small::idle_rows(), tls::rows(), puller::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn rows_named() -> impl Iterator<Item = &'static str> {
@@ -96,9 +101,10 @@ fn raise_open_files() -> anyhow::Result<()> {
 }
 
 const PREFACE: &str = "\
-Programs of a release build, their log at its default level into /dev/null. Beside each row stands what the
-disk did before and after it: for small files, create + write 4 kB + fdatasync + rename + fsync of the folder
-by one thread; for large ones, dd if=/dev/zero bs=1M count=500 conv=fdatasync.";
+Programs of a release build, their log at its default level into /dev/null. Beside each row stands what was
+measured before and after it: the disk, for small files as create + write 4 kB + fdatasync + rename + fsync of
+the folder by one thread, for large ones as dd if=/dev/zero bs=1M count=500 conv=fdatasync; for rows over TLS,
+the same over plain TCP.";
 
 const HELP: &str = "\
 bench [--only ROW] [--quick] [--dir DIR] [--programs DIR]...

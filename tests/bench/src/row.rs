@@ -13,9 +13,11 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) bound: Bound,
-    /// Measures once, on the programs of a folder.
-    pub(crate) measure: fn(&Stage, &Path) -> anyhow::Result<f64>,
+    pub(crate) measure: Measure,
 }
+
+/// Measures once, on the programs of a folder.
+pub(crate) type Measure = fn(&Stage, &Path) -> anyhow::Result<f64>;
 
 /// What a row must reach.
 #[derive(Clone, Copy)]
@@ -24,6 +26,11 @@ pub(crate) enum Bound {
     TimesDisk(f64),
     /// MB a second, as a multiple of what `dd` reaches.
     TimesDd(f64),
+    /// Files a second over TLS, beside the same over plain TCP. Told, with no
+    /// bound.
+    BesidePlain(Measure),
+    /// MB a second over TLS, as a multiple of the same over plain TCP.
+    TimesPlain(f64, Measure),
     /// Files a second.
     FilesPerSecond(f64),
     /// MB of memory.
@@ -52,20 +59,20 @@ impl Stage {
 /// Measures all rows on the programs of all folders and prints them; how many
 /// missed their bound.
 pub(crate) fn run(rows: &[Row], programs: &[PathBuf], stage: &Stage) -> anyhow::Result<usize> {
-    println!("{:<14} {:<52} {:>15} {:>15} {:>6}  bound", "row", "", "reached", "disk beside it", "ratio");
+    println!("{:<14} {:<52} {:>15} {:>15} {:>6}  bound", "row", "", "reached", "beside it", "ratio");
     let mut missed = 0;
     for row in rows {
         let mut rounds = vec![Vec::new(); programs.len()];
         let mut failures = vec![None; programs.len()];
         for _ in 0..row.bound.rounds(stage) {
             disk::settle(&stage.dir)?;
-            let mut before = row.bound.disk(stage)?;
+            let mut before = row.bound.beside(stage, &programs[0])?;
             for (at, programs) in programs.iter().enumerate() {
                 let reached = (row.measure)(stage, programs);
                 disk::settle(&stage.dir)?;
-                let after = row.bound.disk(stage)?;
+                let after = row.bound.beside(stage, programs)?;
                 match reached {
-                    Ok(reached) => rounds[at].push(Round { reached, disk: mean(before, after) }),
+                    Ok(reached) => rounds[at].push(Round { reached, beside: mean(before, after) }),
                     Err(error) => failures[at] = Some(format!("{error:#}")),
                 }
                 before = after;
@@ -80,16 +87,16 @@ pub(crate) fn run(rows: &[Row], programs: &[PathBuf], stage: &Stage) -> anyhow::
     Ok(missed)
 }
 
-/// One measurement, and the mean of the disk's rates on both sides of it.
+/// One measurement, and the mean of what was measured on both sides of it.
 #[derive(Clone)]
 struct Round {
     reached: f64,
-    disk: Option<f64>,
+    beside: Option<f64>,
 }
 
 impl Round {
     fn ratio(&self) -> Option<f64> {
-        self.disk.map(|disk| self.reached / disk)
+        self.beside.map(|beside| self.reached / beside)
     }
 }
 
@@ -104,14 +111,14 @@ fn print(row: &Row, label: &str, rounds: &[Round], failure: Option<&str>) -> boo
         return false;
     }
     let reached = median(rounds.iter().map(|round| round.reached));
-    let disk = rounds.iter().filter_map(|round| round.disk);
-    let disk = if bound.has_disk() { bound.in_units(median(disk)) } else { String::new() };
+    let beside = median(rounds.iter().filter_map(|round| round.beside));
+    let beside = if beside.is_nan() { String::new() } else { bound.in_units(beside) };
     let ratio = median(rounds.iter().filter_map(Round::ratio));
     let kept = bound.is_kept(reached, ratio);
     let ratio = if ratio.is_nan() { String::new() } else { format!("{ratio:.2}") };
     let verdict = if kept { "ok" } else { "MISSED" };
     println!(
-        "{label:<14} {:<52} {:>15} {disk:>15} {ratio:>6}  {bound} {verdict}",
+        "{label:<14} {:<52} {:>15} {beside:>15} {ratio:>6}  {bound} {verdict}",
         row.what,
         bound.in_units(reached)
     );
@@ -125,29 +132,31 @@ impl Bound {
         match self {
             _ if stage.quick => 1,
             Self::Megabytes(_) | Self::Seconds(_) => 1,
-            Self::TimesDisk(_) | Self::FilesPerSecond(_) => 3,
+            Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => 3,
             // A large file moves in a fraction of a second, in which a machine
             // of many tenants may do something else.
-            Self::TimesDd(_) => 9,
+            Self::TimesDd(_) | Self::TimesPlain(..) => 9,
         }
     }
 
-    /// The disk's own rate, in this bound's units.
-    fn disk(self, stage: &Stage) -> anyhow::Result<Option<f64>> {
+    /// What the row is compared with, in this bound's units.
+    fn beside(self, stage: &Stage, programs: &Path) -> anyhow::Result<Option<f64>> {
         match self {
             Self::TimesDisk(_) | Self::FilesPerSecond(_) => disk::files_per_second(stage).map(Some),
             Self::TimesDd(_) => disk::megabytes_per_second(stage).map(Some),
+            Self::BesidePlain(plain) | Self::TimesPlain(_, plain) => {
+                let rate = plain(stage, programs)?;
+                disk::settle(&stage.dir)?;
+                Ok(Some(rate))
+            }
             Self::Megabytes(_) | Self::Seconds(_) => Ok(None),
         }
     }
 
-    fn has_disk(self) -> bool {
-        matches!(self, Self::TimesDisk(_) | Self::TimesDd(_) | Self::FilesPerSecond(_))
-    }
-
     fn is_kept(self, reached: f64, ratio: f64) -> bool {
         match self {
-            Self::TimesDisk(least) | Self::TimesDd(least) => ratio >= least,
+            Self::TimesDisk(least) | Self::TimesDd(least) | Self::TimesPlain(least, _) => ratio >= least,
+            Self::BesidePlain(_) => true,
             Self::FilesPerSecond(least) => reached >= least,
             Self::Megabytes(most) | Self::Seconds(most) => reached < most,
         }
@@ -155,8 +164,10 @@ impl Bound {
 
     fn in_units(self, value: f64) -> String {
         match self {
-            Self::TimesDisk(_) | Self::FilesPerSecond(_) => format!("{value:.0} files/s"),
-            Self::TimesDd(_) => format!("{value:.0} MB/s"),
+            Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => {
+                format!("{value:.0} files/s")
+            }
+            Self::TimesDd(_) | Self::TimesPlain(..) => format!("{value:.0} MB/s"),
             Self::Megabytes(_) => format!("{value:.1} MB"),
             Self::Seconds(_) => format!("{value:.1} s"),
         }
@@ -167,6 +178,8 @@ impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TimesDisk(least) | Self::TimesDd(least) => write!(f, ">= {least:.2} x disk"),
+            Self::TimesPlain(least, _) => write!(f, ">= {least:.2} x plain"),
+            Self::BesidePlain(_) => f.write_str("beside plain"),
             Self::FilesPerSecond(least) => write!(f, ">= {least:.0} files/s"),
             Self::Megabytes(most) => write!(f, "< {most:.0} MB"),
             Self::Seconds(most) => write!(f, "< {most:.0} s"),

@@ -43,7 +43,7 @@ pub(crate) fn idle_rows() -> Vec<Row> {
     }]
 }
 
-fn one_file_a_connection(stage: &Stage, programs: &Path) -> anyhow::Result<f64> {
+pub(crate) fn one_file_a_connection(stage: &Stage, programs: &Path) -> anyhow::Result<f64> {
     send(stage, programs, |server, numbers| {
         for at in numbers {
             let mut wire = Wire::connect(server)?;
@@ -64,7 +64,6 @@ fn many_files_a_connection(stage: &Stage, programs: &Path) -> anyhow::Result<f64
     })
 }
 
-/// Files a second by clients beside each other, each of which sends its own.
 fn send(
     stage: &Stage,
     programs: &Path,
@@ -72,6 +71,16 @@ fn send(
 ) -> anyhow::Result<f64> {
     let spool = stage.folder()?;
     let server = Server::start(programs, spool.path(), &[])?;
+    send_to(&server, stage, spool.path(), &client)
+}
+
+/// Files a second by clients beside each other, each of which sends its own.
+pub(crate) fn send_to(
+    server: &Server,
+    stage: &Stage,
+    spool: &Path,
+    client: &(impl Fn(SocketAddr, std::ops::Range<usize>) -> anyhow::Result<()> + Sync),
+) -> anyhow::Result<f64> {
     let each = stage.files(8000) / CLIENTS;
     let address = server.address;
     let began = Instant::now();
@@ -81,7 +90,7 @@ fn send(
         clients.into_iter().try_for_each(|client| client.join().expect("clients do not panic"))
     })?;
     let seconds = began.elapsed().as_secs_f64();
-    files::check(spool.path(), 0..CLIENTS * each)?;
+    files::check(spool, 0..CLIENTS * each)?;
     Ok((CLIENTS * each) as f64 / seconds)
 }
 

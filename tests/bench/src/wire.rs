@@ -1,22 +1,34 @@
 //! A client of the least cost: blocking, a write and a read a step.
 
 use std::{
-    io::{self, Read, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
 use anyhow::{Context as _, bail, ensure};
 
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    stream: S,
     inbox: Vec<u8>,
+}
+
+/// A socket whose small writes are not held back.
+pub(crate) fn dial(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Wire {
     pub(crate) fn connect(server: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(server)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, inbox: Vec::with_capacity(64) })
+        dial(server).map(Self::over)
+    }
+}
+
+impl<S: Read + Write> Wire<S> {
+    /// Speaks over a stream that is connected.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, inbox: Vec::with_capacity(64) }
     }
 
     /// `SEND` of one file.
@@ -26,16 +38,15 @@ impl Wire {
         self.expect("SEND OK\n")
     }
 
-    /// `SEND` of `size` bytes, read piece by piece.
-    pub(crate) fn send_from(&mut self, name: &str, size: u64, from: &mut impl Read) -> anyhow::Result<()> {
+    /// `SEND` of `size` bytes of no content, as `dd` has them from `/dev/zero`.
+    pub(crate) fn send_zeros(&mut self, name: &str, size: u64) -> anyhow::Result<()> {
         self.ask(&format!("SEND <{name}> SIZE {size}\n"), "SEND OK\n")?;
-        let mut piece = vec![0; PIECE];
+        let piece = vec![0; PIECE];
         let mut left = size;
         while left > 0 {
-            let count = from.read(&mut piece)?;
-            ensure!(count > 0, "the file ended {left} bytes early");
-            self.stream.write_all(&piece[..count])?;
-            left -= count as u64;
+            let count = left.min(PIECE as u64);
+            self.stream.write_all(&piece[..count as usize])?;
+            left -= count;
         }
         self.expect("SEND OK\n")
     }
