@@ -356,6 +356,16 @@ fn a_pin_stands_in_place_of_the_name_and_beside_the_authorities() {
     assert!(format!("{expired:?}").contains("Expired"), "{expired:?}");
 }
 
+#[test]
+fn clients_are_told_the_authorities_names_unless_they_are_too_many() {
+    let pki = Pki::new();
+    pki.authority("ca", Key::P256);
+    pki.bundle("few", &["ca"; 3]);
+    pki.bundle("many", &["ca"; 200]);
+    assert_eq!(sides(&pki, "few").1.root_hint_subjects().len(), 3);
+    assert!(sides(&pki, "many").1.root_hint_subjects().is_empty());
+}
+
 fn assert_taken(pki: &Pki, chain: &[&str], ca: &str) {
     let (server, client) = sides(pki, ca);
     let shown: Vec<_> = chain.iter().map(|name| read(pki, name)).collect();
