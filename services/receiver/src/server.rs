@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use runtime::drain::{Drain, DrainWatch, Drained};
-use security::{Acceptor, Handshakes, Slot};
+use security::{Acceptor, Access, Handshakes, Refused, Slot};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -17,6 +17,7 @@ use crate::{session::Session, site::Site};
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
+    access: Access,
     acceptor: Acceptor,
     /// A permit a session. Without one, the next plain connection waits in the
     /// system's queue of the listening socket.
@@ -29,9 +30,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(site: Site, acceptor: Acceptor, max_connections: usize, drain: &Drain) -> Arc<Self> {
+    pub(crate) fn new(
+        site: Site,
+        access: Access,
+        acceptor: Acceptor,
+        max_connections: usize,
+        drain: &Drain,
+    ) -> Arc<Self> {
         Arc::new(Self {
             site: Arc::new(site),
+            access,
             acceptor,
             permits: Arc::new(Semaphore::new(max_connections)),
             handshakes: Handshakes::new(HANDSHAKES),
@@ -90,13 +98,16 @@ impl Server {
     async fn enter(
         &self,
         stream: TcpStream,
+        peer: SocketAddr,
         entry: Entry,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+        self.access.admit(peer.ip()).await?;
         let slot = match entry {
             Entry::Plain(permit) => return Ok((stream.into(), permit)),
             Entry::Tls(slot) => slot,
         };
         let stream = slot.hold(self.acceptor.accept(stream)).await.ok_or(NotEntered::MadeRoom)??;
+        self.access.admit_certificate(stream.peer_certificate())?;
         let patience = self.site.deadline.as_duration();
         let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
         Ok((stream, permit))
@@ -109,9 +120,9 @@ impl Server {
             return;
         }
         let work = async {
-            match self.enter(stream, entry).await {
-                Ok((stream, _permit)) => {
-                    Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run().await
+            match self.enter(stream, peer, entry).await {
+                Ok((stream, permit)) => {
+                    Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
                 Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
@@ -132,6 +143,8 @@ enum Entry {
 /// Why a connection gets no session.
 #[derive(Debug, thiserror::Error)]
 enum NotEntered {
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error("its handshake made room for a newer one")]
