@@ -16,6 +16,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 pub(crate) use self::read_ahead::ReadAhead;
+use crate::tls::{self, Side};
 
 /// A connection.
 #[derive(Debug)]
@@ -51,11 +52,14 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => match ready!(Pin::new(stream).poll_read(context, buffer)) {
+            Self::Tls(stream) => match ready!(Pin::new(&mut *stream).poll_read(context, buffer)) {
                 // The peers close without TLS's good-bye. Nothing can be cut
                 // off by that unseen: a body has a size, a line an end.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                result => Poll::Ready(result),
+                // With TLS 1.3 a server refuses a client's certificate when
+                // the client believes the handshake to be over.
+                Err(error) => Poll::Ready(Err(tls::in_words(error, other_side(stream)))),
+                Ok(()) => Poll::Ready(Ok(())),
             },
         }
     }
@@ -99,5 +103,12 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+fn other_side(stream: &TlsStream<ReadAhead>) -> Side {
+    match stream {
+        TlsStream::Client(_) => Side::Server,
+        TlsStream::Server(_) => Side::Client,
     }
 }

@@ -6,6 +6,7 @@
 //! (X.509 v1, a certificate authority's own as a server's): a narrow check of
 //! our own stands beside it, in `verify`, for these alone.
 
+mod error;
 mod files;
 mod handshake;
 mod verify;
@@ -19,10 +20,12 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+pub(crate) use self::error::in_words;
 pub use self::{
+    error::{HandshakeError, Side},
     files::{Authorities, FileError, Identity},
-    handshake::{HandshakeError, accept, connect},
-    verify::{NameCheck, ServerCheck},
+    handshake::{accept, connect},
+    verify::{NameCheck, ServerCheck, has_alternative_names, names_of},
 };
 
 /// What a server needs for its side of handshakes.
@@ -37,7 +40,7 @@ pub fn server_config(identity: &Identity, clients: Option<Authorities>) -> Arc<S
         .expect("the provider has suites for both versions");
     let builder = match clients {
         Some(clients) => {
-            builder.with_client_cert_verifier(Arc::new(verify::Clients::new(clients, &provider)))
+            builder.with_client_cert_verifier(Arc::new(verify::Clients::new(&clients, &provider)))
         }
         None => builder.with_no_client_auth(),
     };

@@ -1,27 +1,17 @@
 //! The handshake, with a deadline of its own.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, HandshakeKind, ServerConfig};
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use super::{
+    error::{HandshakeError, Side},
+    verify,
+};
 use crate::stream::{ReadAhead, Stream};
-
-/// Why there is no encrypted connection.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The other side stopped in the middle.
-    #[error("no TLS handshake within {} s", .0.as_secs_f32())]
-    TimedOut(Duration),
-    /// No name that a certificate could be for.
-    #[error("{0:?} is no host name or address that a certificate could be for")]
-    Name(String),
-    /// The connection, or what was agreed on it.
-    #[error("TLS: {0}")]
-    Failed(#[from] io::Error),
-}
 
 /// The server's side, within `patience`.
 ///
@@ -34,7 +24,21 @@ pub async fn accept(
     patience: Duration,
 ) -> Result<Stream, HandshakeError> {
     let handshake = timeout(patience, TlsAcceptor::from(config).accept(ReadAhead::new(stream))).await;
-    let mut stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    let mut stream = handshake
+        .map_err(|_| HandshakeError::TimedOut(patience))?
+        .map_err(|error| HandshakeError::of(error, Side::Client))?;
+    let session = stream.get_ref().1;
+    // A resumed session brings the certificate of the full handshake, which
+    // has been found good then.
+    if session.handshake_kind() == Some(HandshakeKind::Resumed)
+        && let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first())
+    {
+        match verify::check_dates(leaf, UnixTime::now()) {
+            // What cannot be read here was left to webpki.
+            Ok(()) | Err(CertificateError::BadEncoding) => {}
+            Err(reason) => return Err(HandshakeError::Certificate(Side::Client, reason)),
+        }
+    }
     stream.get_mut().1.set_buffer_limit(Some(WRITTEN_AT_ONCE));
     Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
 }
@@ -43,7 +47,9 @@ pub async fn accept(
 /// address.
 ///
 /// # Errors
-/// [`HandshakeError`].
+/// [`HandshakeError`]; the server has been told why, where TLS has a word for
+/// it. With TLS 1.3 what the server finds wrong with the client shows when
+/// the connection is first read.
 pub async fn connect(
     stream: TcpStream,
     config: Arc<ClientConfig>,
@@ -53,7 +59,9 @@ pub async fn connect(
     let name =
         ServerName::try_from(server.to_owned()).map_err(|_| HandshakeError::Name(server.to_owned()))?;
     let handshake = timeout(patience, TlsConnector::from(config).connect(name, ReadAhead::new(stream))).await;
-    let mut stream = handshake.map_err(|_| HandshakeError::TimedOut(patience))??;
+    let mut stream = handshake
+        .map_err(|_| HandshakeError::TimedOut(patience))?
+        .map_err(|error| HandshakeError::of(error, Side::Server))?;
     stream.get_mut().1.set_buffer_limit(Some(WRITTEN_AT_ONCE));
     Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
 }

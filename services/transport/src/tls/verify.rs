@@ -1,15 +1,34 @@
 //! Whether a certificate is the right one, and its key the other side's.
+//!
+//! A leaf that is X.509 v3 and not an authority's is checked by the `webpki`
+//! crate, and that is the end of it. What the common commands of `openssl`
+//! make beside those has a narrow check of its own, see `narrow`. The key's
+//! possession is always proven, see `possession`.
+
+mod certificate;
+mod chain;
+mod name;
+mod narrow;
+mod possession;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod usage;
 
 use std::sync::Arc;
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
 
+pub use self::name::{has_alternative_names, names_of};
+pub(super) use self::refusal::Refusal;
+use self::{certificate::Certificate, chain::Trusted, usage::Usage};
 use super::files::Authorities;
 
 /// What a client checks of a server's certificate. By default nothing, as the
@@ -38,55 +57,41 @@ pub enum NameCheck {
 
 #[derive(Debug)]
 pub(super) struct Clients {
-    authorities: Authorities,
-    algorithms: WebPkiSupportedAlgorithms,
+    trusted: Trusted,
+    hints: Vec<DistinguishedName>,
 }
 
 #[derive(Debug)]
 pub(super) struct Server {
-    check: ServerCheck,
+    trusted: Option<Trusted>,
+    name: NameCheck,
+    pin: Option<[u8; 32]>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+/// Whether a certificate is valid at this time by its own dates.
+pub(super) fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    Certificate::parse(leaf)?.check_dates(now)
+}
+
+// === impl Clients ===
+
 impl Clients {
-    pub(super) fn new(authorities: Authorities, provider: &Arc<CryptoProvider>) -> Self {
-        Self { authorities, algorithms: provider.signature_verification_algorithms }
+    pub(super) fn new(authorities: &Authorities, provider: &Arc<CryptoProvider>) -> Self {
+        let trusted = Trusted::new(authorities, provider.signature_verification_algorithms);
+        // A client with several certificates picks by these. Of too many none
+        // is sent: each handshake would carry them, and a client without a
+        // hint shows what it has.
+        let hints = trusted.subjects.iter().map(|name| DistinguishedName::from(name.clone()));
+        let few = trusted.subjects.iter().map(Vec::len).sum::<usize>() <= MAX_HINTS;
+        let hints = if few { hints.collect() } else { Vec::new() };
+        Self { trusted, hints }
     }
-}
-
-impl Server {
-    pub(super) fn new(check: ServerCheck, provider: &Arc<CryptoProvider>) -> Self {
-        Self { check, algorithms: provider.signature_verification_algorithms }
-    }
-}
-
-fn verify(
-    authorities: &Authorities,
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    now: UnixTime,
-    usage: webpki::KeyUsage,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<(), Error> {
-    let anchors: Result<Vec<_>, _> =
-        authorities.certificates().iter().map(webpki::anchor_from_trusted_cert).collect();
-    let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
-    leaf.verify_for_usage(
-        algorithms.all,
-        &anchors.map_err(|_| CertificateError::BadEncoding)?,
-        intermediates,
-        now,
-        usage,
-        None,
-        None,
-    )
-    .map_err(|error| Error::General(error.to_string()))?;
-    Ok(())
 }
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -95,8 +100,7 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let usage = webpki::KeyUsage::client_auth();
-        verify(&self.authorities, leaf, intermediates, now, usage, &self.algorithms)?;
+        self.trusted.verify(leaf, intermediates, now, Usage::Client)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -106,7 +110,7 @@ impl ClientCertVerifier for Clients {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, leaf, signed, &self.algorithms)
+        possession::verify_tls12(message, leaf, signed, &self.trusted.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -115,11 +119,34 @@ impl ClientCertVerifier for Clients {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.algorithms)
+        possession::verify_tls13(message, leaf, signed, &self.trusted.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.trusted.algorithms.supported_schemes()
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(super) fn new(check: ServerCheck, provider: &Arc<CryptoProvider>) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
+        let trusted = check.authorities.map(|authorities| Trusted::new(&authorities, algorithms));
+        Self { trusted, name: check.name, pin: check.pin, algorithms }
+    }
+
+    fn check_pin(
+        &self,
+        pin: [u8; 32],
+        leaf: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), CertificateError> {
+        let digest: [u8; 32] = Sha256::digest(leaf).into();
+        if digest != pin {
+            return Err(Refusal::Pin(digest).into());
+        }
+        check_dates(leaf, now)
     }
 }
 
@@ -128,13 +155,18 @@ impl ServerCertVerifier for Server {
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(authorities) = &self.check.authorities {
-            let usage = webpki::KeyUsage::server_auth();
-            verify(authorities, leaf, intermediates, now, usage, &self.algorithms)?;
+        if let Some(pin) = self.pin {
+            self.check_pin(pin, leaf, now)?;
+        }
+        if let Some(trusted) = &self.trusted {
+            trusted.verify(leaf, intermediates, now, Usage::Server)?;
+            if self.pin.is_none() {
+                name::check(leaf, server_name, self.name)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -145,7 +177,7 @@ impl ServerCertVerifier for Server {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, leaf, signed, &self.algorithms)
+        possession::verify_tls12(message, leaf, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -154,10 +186,13 @@ impl ServerCertVerifier for Server {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.algorithms)
+        possession::verify_tls13(message, leaf, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
 }
+
+/// Bytes of names that a server sends to say whose certificates it takes.
+const MAX_HINTS: usize = 4096;
