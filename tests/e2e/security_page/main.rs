@@ -21,8 +21,7 @@ fn every_command_of_the_page_does_what_the_page_shows() {
     assert_eq!(titles, SECTIONS);
     // Most of a section is waiting.
     let results: Vec<_> = thread::scope(|scope| {
-        let running: Vec<_> =
-            page.sections.iter().map(|section| scope.spawn(move || run(section))).collect();
+        let running: Vec<_> = page.sections.iter().map(|section| scope.spawn(move || run(section))).collect();
         running.into_iter().map(|section| section.join().unwrap()).collect()
     });
     let mut failures = String::new();

@@ -119,7 +119,8 @@ fn what_is_printed_must_be_what_is_shown() {
     assert_eq!(block.commands, "b\n");
     assert!(block.agrees("one two three\nlast\n"));
     assert!(block.agrees("one 2 three\nmore\nand more\nlast\n"));
-    for wrong in ["", "one two three\n", "one two\nlast\n", "one two three\nlast\nmore\n", "0\none two three\nlast\n"]
+    for wrong in
+        ["", "one two three\n", "one two\nlast\n", "one two three\nlast\nmore\n", "0\none two three\nlast\n"]
     {
         assert!(!block.agrees(wrong), "{wrong:?}");
     }

@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     net::Ipv4Addr,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -23,14 +22,16 @@ pub(crate) fn run(section: &Section) -> Result<(), String> {
     let printed = tempfile::tempdir().unwrap();
     let started = Started(folder.path().canonicalize().unwrap());
     let address = Addresses::of(section);
-    let mut command = Command::new("sh");
-    command.args(["-euc", &script(section, printed.path(), &address)]).current_dir(folder.path());
+    let mut command = Command::new("timeout");
+    command.args([LONGEST, "sh", "-euc", &script(section, printed.path(), &address)]);
+    command.current_dir(folder.path());
     command.env("PATH", path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TENTACLE_")) {
+    for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TENTACLE_"))
+    {
         command.env_remove(variable);
     }
     // What stands on the page is what a terminal shows.
-    command.env("TENTACLE_LOG_FORMAT", "human").process_group(0);
+    command.env("TENTACLE_LOG_FORMAT", "human");
     let ended = command.spawn().unwrap().wait_with_output().unwrap();
     for (number, block) in section.blocks.iter().enumerate() {
         let Ok(output) = fs::read(printed.path().join(number.to_string())) else { break };
@@ -80,7 +81,9 @@ struct Addresses {
 impl Addresses {
     fn of(section: &Section) -> Self {
         let text: String = section.blocks.iter().map(|block| block.commands.as_str()).collect();
-        let Some(start) = text.find(NET) else { return Self { on_page: None, here: String::new(), _claim: None } };
+        let Some(start) = text.find(NET) else {
+            return Self { on_page: None, here: String::new(), _claim: None };
+        };
         let end = text[start + NET.len()..].find(|c: char| !c.is_ascii_digit());
         let on_page = text[start..].split_at(NET.len() + end.unwrap_or_default()).0.to_owned();
         let address: Ipv4Addr = on_page.parse().unwrap();
@@ -112,7 +115,8 @@ struct Started(PathBuf);
 impl Started {
     fn processes(&self) -> Vec<Pid> {
         let works_here = |pid: &Pid| {
-            fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).is_ok_and(|cwd| cwd.starts_with(&self.0))
+            fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()))
+                .is_ok_and(|cwd| cwd.starts_with(&self.0))
         };
         let names = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name());
         let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
@@ -127,6 +131,9 @@ impl Drop for Started {
         }
     }
 }
+
+/// Seconds that a section may take.
+const LONGEST: &str = "90";
 
 /// How the page's addresses begin.
 const NET: &str = "127.0.11.";
