@@ -179,7 +179,7 @@ async fn connect(options: &Options) -> Result<Stream, TransferError> {
         Some(proxy) => proxy.connect(&options.server, &dialer).await?,
         None => dialer.dial(&options.server).await?,
     };
-    let connector = Connector::start(options.tls.clone()).map_err(TransferError::Certificates)?;
+    let connector = Connector::once(options.tls.clone()).map_err(TransferError::Certificates)?;
     let stream = connector.connect(stream, &options.server, options.deadline.as_duration()).await?;
     tracing::debug!(server = %options.server, proxy = options.proxy.is_some(), "connected");
     Ok(stream)

@@ -32,7 +32,8 @@ use crate::{server::Server, site::Site};
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
     let options = Options::from_layers(&layers)?;
-    let ready = match options.daemon.then(daemon::detach).transpose()? {
+    let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
+    let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
         Some(Detached::Parent(status)) => return Ok(status),
         Some(Detached::Child(ready)) => Some(ready),
         None => None,

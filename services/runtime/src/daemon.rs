@@ -9,6 +9,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt, parent_id};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
+use crate::options::Secret;
+
 /// What this process is after [`detach`].
 #[derive(Debug)]
 pub enum Detached {
@@ -50,14 +52,15 @@ pub enum DaemonError {
 /// daemon at once.
 ///
 /// Call it after the options are read and before threads, sockets or locks are made: the daemon begins anew, with the
-/// same arguments, environment and working folder.
-pub fn detach() -> Result<Detached, DaemonError> {
+/// same arguments, environment and working folder. What was asked for on the terminal is handed over, through a pipe:
+/// the daemon has no terminal to ask on.
+pub fn detach(asked: Option<&Secret>) -> Result<Detached, DaemonError> {
     if is_daemon() {
         // Fails for the leader of a process group alone, which a process that was just started is not.
         rustix::process::setsid().map_err(|error| DaemonError::Session(error.into()))?;
         return Ok(Detached::Child(ReadyHandle(())));
     }
-    start_and_wait().map(Detached::Parent)
+    start_and_wait(asked).map(Detached::Parent)
 }
 
 // === impl ReadyHandle ===
@@ -74,11 +77,11 @@ impl ReadyHandle {
 
 /// Whether this process is one that [`detach`] started. The mark names its parent, as safe Rust cannot take a
 /// variable out of the environment: for the daemon's own children the mark is another process's, and has no effect.
-fn is_daemon() -> bool {
+pub(crate) fn is_daemon() -> bool {
     env::var(MARK).is_ok_and(|parent| parent == parent_id().to_string())
 }
 
-fn start_and_wait() -> Result<ExitCode, DaemonError> {
+fn start_and_wait(asked: Option<&Secret>) -> Result<ExitCode, DaemonError> {
     let mut arguments = env::args_os();
     let name = arguments.next();
     let program = env::current_exe().map_err(DaemonError::Start)?;
@@ -87,9 +90,13 @@ fn start_and_wait() -> Result<ExitCode, DaemonError> {
         .arg0(name.unwrap_or_else(|| program.into_os_string()))
         .args(arguments)
         .env(MARK, std::process::id().to_string())
-        .stdin(Stdio::null())
+        .stdin(if asked.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped());
     let mut daemon = command.spawn().map_err(DaemonError::Start)?;
+    if let (Some(secret), Some(mut stdin)) = (asked, daemon.stdin.take()) {
+        // One that ended early says why itself.
+        let _ = stdin.write_all(secret.expose());
+    }
 
     let words = daemon.stdout.take().expect("standard output was asked for as a pipe");
     for line in BufReader::new(words).lines() {

@@ -11,5 +11,6 @@ pub mod logs;
 pub mod options;
 mod process;
 pub mod reload;
+pub mod terminal;
 
 pub use process::{main, thread, threads};

@@ -61,7 +61,7 @@ fn call(role: &str, argument: &str) -> Output {
 
 /// A program of which the daemon does `work`.
 fn program(work: impl FnOnce(ReadyHandle) -> ExitCode) -> ExitCode {
-    match daemon::detach().unwrap() {
+    match daemon::detach(None).unwrap() {
         Detached::Parent(status) => status,
         Detached::Child(ready) => work(ready),
     }
@@ -88,7 +88,7 @@ fn start_a_child() -> ExitCode {
 
 /// Where the mark had an effect, this would be a daemon at once; it starts its own instead.
 fn detach_again() -> ExitCode {
-    match daemon::detach().unwrap() {
+    match daemon::detach(None).unwrap() {
         Detached::Parent(_) => ExitCode::from(3),
         Detached::Child(ready) => {
             ready.ready().unwrap();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Arg;
 use runtime::{
-    options::{Layers, OptionError, SecretSource, switch, value, values},
+    options::{Layers, OptionError, value, values},
     reload::Reloaded,
 };
 use rustls::ServerConfig;
@@ -14,7 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError},
 };
 
-use crate::identity::IdentityFiles;
+use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a server shows to its clients, and asks of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,37 +34,33 @@ pub struct Acceptor {
 
 /// The options of a server.
 pub fn server_arguments() -> Vec<Arg> {
-    vec![
+    let mut arguments = vec![
         value("ssl-cert", 'e', "FILE", "Speak TLS, with the certificate in this PEM file")
-            .value_parser(values::existing_file()),
-        value("ssl-key", 'k', "FILE", "The certificate's key is in this PEM file [default: in that of -e]")
             .value_parser(values::existing_file()),
         value("ssl-ca", 'f', "FILE", "Clients must show a certificate of an authority in this PEM file")
             .value_parser(values::existing_file()),
-        switch("ssl-password", 'w', "Ask on the terminal for the password of the key"),
-        value("key-password-file", None, "FILE", "The password of the key is in this file")
-            .value_parser(values::existing_file()),
-    ]
+    ];
+    arguments.extend(key_arguments());
+    arguments
 }
 
 // === impl ServerTls ===
 
 impl ServerTls {
     /// What the layers say; none without a certificate. Blocks: the files are
-    /// read, to see that they can be used.
+    /// read, to see that they can be used, and with `-w` somebody is asked.
     ///
     /// # Errors
     /// One line that names the option, its value and what is wrong.
     pub fn from_layers(layers: &Layers) -> Result<Option<Self>, OptionError> {
-        let path = |id| layers.get::<PathBuf>(id).cloned();
-        let Some(certificate) = path("ssl-cert") else { return Ok(None) };
-        let key_password = path("key-password-file").map(SecretSource::File);
-        let identity = IdentityFiles { certificate, key: path("ssl-key"), key_password };
-        let tls = Self { identity, authorities: path("ssl-ca") };
-        match tls.load() {
-            Ok(_) => Ok(Some(tls)),
-            Err(why) => Err(layers.refuse("ssl-cert", why)),
+        only_with_certificate(layers, &["ssl-key", "ssl-ca", "ssl-password", "key-password-file"])?;
+        let Some(identity) = IdentityFiles::from_layers(layers, Ask::Twice)? else { return Ok(None) };
+        identity.load().map_err(|why| layers.refuse("ssl-cert", why))?;
+        let authorities = layers.get::<PathBuf>("ssl-ca").cloned();
+        if let Some(path) = &authorities {
+            Authorities::load(path).map_err(|why| layers.refuse("ssl-ca", why.to_string()))?;
         }
+        Ok(Some(Self { identity, authorities }))
     }
 
     fn load(&self) -> Result<Arc<ServerConfig>, String> {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Arg;
 use runtime::{
-    options::{Layers, OptionError, SecretSource, switch, value, values},
+    options::{Layers, OptionError, switch, value, values},
     reload::Reloaded,
 };
 use rustls::ClientConfig;
@@ -14,7 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError, NameCheck, ServerCheck},
 };
 
-use crate::identity::IdentityFiles;
+use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a client shows to its server, and asks of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,18 +33,20 @@ pub struct ClientTls {
 
 /// The options of `tentacle_client`.
 pub fn client_arguments() -> Vec<Arg> {
-    vec![
+    let mut arguments = vec![
         switch("ssl", 'c', "Speak TLS, without a certificate of one's own and without checking the server's"),
         value("ssl-cert", 'e', "FILE", "Speak TLS, and show the certificate in this PEM file")
             .value_parser(values::existing_file()),
-        value("ssl-key", 'k', "FILE", "The certificate's key is in this PEM file [default: in that of -e]")
-            .value_parser(values::existing_file()),
-        value("ssl-ca", 'f', "FILE", "The server's certificate must be of an authority in this PEM file")
-            .value_parser(values::existing_file()),
-        switch("ssl-password", 'w', "Ask on the terminal for the password of the key"),
-        value("key-password-file", None, "FILE", "The password of the key is in this file")
-            .value_parser(values::existing_file()),
-    ]
+        value(
+            "ssl-ca",
+            'f',
+            "FILE",
+            "The server's certificate must be of an authority in this PEM file, and for its name; with -e",
+        )
+        .value_parser(values::existing_file()),
+    ];
+    arguments.extend(key_arguments());
+    arguments
 }
 
 /// Makes connections what they have to be: as they are, or encrypted.
@@ -68,17 +70,18 @@ impl ClientTls {
     /// # Errors
     /// One line that names the option, its value and what is wrong.
     pub fn from_layers(layers: &Layers) -> Result<Option<Self>, OptionError> {
-        let path = |id| layers.get::<PathBuf>(id).cloned();
-        let key_password = path("key-password-file").map(SecretSource::File);
-        let identity = path("ssl-cert").map(|certificate| IdentityFiles {
-            certificate,
-            key: path("ssl-key"),
-            key_password,
-        });
+        only_with_certificate(layers, &["ssl-key", "ssl-ca", "ssl-password", "key-password-file"])?;
+        if layers.switch("ssl") && layers.source_of("ssl-cert").is_some() {
+            let why =
+                "does not go with -e, which speaks TLS too and shows a certificate (give one of the two)";
+            return Err(layers.refuse("ssl", why));
+        }
+        let identity = IdentityFiles::from_layers(layers, Ask::Once)?;
         if identity.is_none() && !layers.switch("ssl") {
             return Ok(None);
         }
-        Ok(Some(Self { identity, authorities: path("ssl-ca"), ..Self::default() }))
+        let authorities = layers.get::<PathBuf>("ssl-ca").cloned();
+        Ok(Some(Self { identity, authorities, ..Self::default() }))
     }
 
     /// Reads the files. Blocks.
@@ -108,9 +111,21 @@ impl Connector {
     /// # Errors
     /// What is wrong with the files.
     pub fn start(tls: Option<ClientTls>) -> Result<Self, String> {
+        Self::watching(tls, ClientTls::paths)
+    }
+
+    /// The same for one connection: nothing is read again.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn once(tls: Option<ClientTls>) -> Result<Self, String> {
+        Self::watching(tls, |_| Vec::new())
+    }
+
+    fn watching(tls: Option<ClientTls>, paths: fn(&ClientTls) -> Vec<PathBuf>) -> Result<Self, String> {
         let Some(tls) = tls else { return Ok(Self::default()) };
         let server_name = tls.server_name.clone();
-        let config = Reloaded::start("certificate", tls.paths(), move || tls.load())?;
+        let config = Reloaded::start("certificate", paths(&tls), move || tls.load())?;
         Ok(Self { tls: Some(Tls { config, server_name }) })
     }
 

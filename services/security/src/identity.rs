@@ -1,9 +1,13 @@
 //! The files of a certificate with its key, as options name them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use runtime::options::SecretSource;
-use transport::tls::{FileError, Identity};
+use clap::Arg;
+use runtime::{
+    options::{Layers, OptionError, Secret, SecretSource, switch, value, values},
+    terminal,
+};
+use transport::tls::Identity;
 
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,22 +20,91 @@ pub struct IdentityFiles {
     pub key_password: Option<SecretSource>,
 }
 
+/// How often a password is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Once,
+    Twice,
+}
+
+/// The options of the key, which the peers' server and client have alike.
+pub(crate) fn key_arguments() -> Vec<Arg> {
+    vec![
+        value("ssl-key", 'k', "FILE", "The certificate's key is in this PEM file [default: in that of -e]")
+            .value_parser(values::existing_file()),
+        switch("ssl-password", 'w', "Ask on the terminal for the password of the key"),
+        value("key-password-file", None, "FILE", "The password of the key is in this file; nobody is asked")
+            .value_parser(values::existing_file()),
+    ]
+}
+
 impl IdentityFiles {
-    /// Reads them. Blocks.
+    /// What `-e`, `-k`, `-w` and `--key-password-file` say; none without
+    /// `-e`. Asks for the password where `-w` says so.
+    ///
+    /// # Errors
+    /// One line that names the option and what to do.
+    pub(crate) fn from_layers(layers: &Layers, ask: Ask) -> Result<Option<Self>, OptionError> {
+        let Some(certificate) = layers.get::<PathBuf>("ssl-cert").cloned() else { return Ok(None) };
+        let key = layers.get::<PathBuf>("ssl-key").cloned();
+        let key_password = match layers.get::<PathBuf>("key-password-file") {
+            Some(path) => {
+                let source = SecretSource::File(path.clone());
+                source.read().map_err(|why| layers.refuse("key-password-file", why))?;
+                Some(source)
+            }
+            None if layers.switch("ssl-password") => {
+                let asked = asked(key.as_deref().unwrap_or(&certificate), ask);
+                let hint = "run in a terminal, or name a file that holds it: --key-password-file FILE";
+                let wrong = |why| layers.refuse("ssl-password", format!("{why} ({hint})"));
+                Some(SecretSource::Given(asked.map_err(wrong)?))
+            }
+            None => None,
+        };
+        Ok(Some(Self { certificate, key, key_password }))
+    }
+
+    /// What was asked for on the terminal.
+    pub fn asked(&self) -> Option<&Secret> {
+        match &self.key_password {
+            Some(SecretSource::Given(secret)) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// Reads the files. Blocks.
     ///
     /// # Errors
     /// One line that names the file.
     pub fn load(&self) -> Result<Identity, String> {
         let password = self.key_password.as_ref().map(SecretSource::read).transpose()?;
-        let password = password.as_ref().map(runtime::options::Secret::expose);
-        Identity::load(&self.certificate, self.key.as_deref(), password)
-            .map_err(|error: FileError| error.to_string())
+        Identity::load(&self.certificate, self.key.as_deref(), password.as_ref().map(Secret::expose))
+            .map_err(|error| error.to_string())
     }
 
-    /// All of them, to be watched.
-    pub fn paths(&self) -> Vec<PathBuf> {
+    /// All of the files, to be watched.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let secret = self.key_password.as_ref().and_then(SecretSource::path);
-        let key = self.key.as_deref();
-        [Some(self.certificate.as_path()), key, secret].into_iter().flatten().map(ToOwned::to_owned).collect()
+        let paths = [Some(self.certificate.as_path()), self.key.as_deref(), secret];
+        paths.into_iter().flatten().map(ToOwned::to_owned).collect()
     }
+}
+
+/// Refuses those of `ids` that are given without `-e`.
+pub(crate) fn only_with_certificate(layers: &Layers, ids: &[&str]) -> Result<(), OptionError> {
+    let given = |id: &&&str| match **id {
+        "ssl-password" => layers.switch("ssl-password"),
+        id => layers.source_of(id).is_some(),
+    };
+    match ids.iter().find(given) {
+        Some(id) if layers.source_of("ssl-cert").is_none() => {
+            Err(layers.refuse(id, "only goes with a certificate (name one: -e FILE)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn asked(key: &Path, ask: Ask) -> Result<Secret, terminal::AskError> {
+    let prompt = format!("Password of the key in {}: ", key.display());
+    terminal::ask(&prompt, (ask == Ask::Twice).then_some("The same again: "))
 }

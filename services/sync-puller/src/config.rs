@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use runtime::options::Secret;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::options::TlsSettings;
+
 /// The whole file. Every key may be left out; one that is not known is an
 /// error.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +18,8 @@ pub(crate) struct File {
     #[serde(default, deserialize_with = "secret")]
     pub(crate) forward_password: Option<Secret>,
     pub(crate) forward_password_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "crate::options::written_tls")]
+    pub(crate) forward_tls: Option<TlsSettings>,
     pub(crate) overwrite: Option<bool>,
     /// What a source takes where it says nothing itself.
     #[serde(default)]
@@ -35,6 +39,8 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "secret")]
     pub(crate) password: Option<Secret>,
     pub(crate) password_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "crate::options::written_tls")]
+    pub(crate) tls: Option<TlsSettings>,
     #[serde(default, deserialize_with = "folders")]
     pub(crate) folders: Option<Vec<Folder>>,
     /// Seconds.
@@ -115,7 +121,7 @@ fn folders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Fold
 }
 
 /// A text. Whatever else stands there may be a secret too, and is not shown.
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+pub(crate) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     match serde_yaml::Value::deserialize(deserializer)? {
         serde_yaml::Value::String(text) if !text.is_empty() => Ok(Some(text.into_bytes().into())),
         _ => Err(D::Error::custom("password: a text is needed (write it between quotes)")),

@@ -59,7 +59,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         options::Destination::Server { address, password, tls } => {
             // As the documented sync_timeout and sync_retries.
             let deadline = Deadline::new(Duration::from_secs(10), 3);
-            Destination::Server(Central(Upstream::start(address, deadline, tls, password)?))
+            Destination::Server(Central(Upstream::start(address, deadline, tls.map(|tls| *tls), password)?))
         }
         options::Destination::Folder { path, overwrite } => {
             let incoming = Incoming::open(&path, overwrite)?;

@@ -2,6 +2,7 @@
 //! it can do beyond.
 
 mod arguments;
+mod tls;
 
 use std::{collections::HashSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -10,10 +11,12 @@ use runtime::{
     logs,
     options::{Layers, OptionError, Secret, SecretSource, Source as Layer, secret_from},
 };
-use security::{ClientTls, IdentityFiles};
+use security::ClientTls;
 use transport::Address;
 
 pub use self::arguments::program;
+use self::tls::TlsOptions;
+pub(crate) use self::tls::{TlsSettings, written as written_tls};
 pub use crate::config::Folder;
 use crate::config::{File, Settings};
 
@@ -85,7 +88,7 @@ pub enum Destination {
         /// What it wants to be told.
         password: Option<SecretSource>,
         /// The certificates; without them, connections are plain.
-        tls: Option<ClientTls>,
+        tls: Option<Box<ClientTls>>,
     },
 }
 
@@ -187,7 +190,9 @@ impl Given<'_> {
         Ok(Source {
             address,
             password: self.password(own)?,
-            tls: self.tls(),
+            tls: self
+                .tls(tls::SYNC, own.tls.as_ref(), general.tls.as_ref())
+                .map_err(|why| wrong(format!("tls: {why}")))?,
             folders: self.folders(own, wrong)?,
             interval,
             connections: usize::try_from(bounded("connections", connections, 256, 1)?).unwrap_or(1),
@@ -224,19 +229,15 @@ impl Given<'_> {
         Ok(self.pick("sync-mode", own, general, Mode::Auto))
     }
 
-    fn tls(&self) -> Option<ClientTls> {
-        let path = |id| self.layers.get::<PathBuf>(id).cloned();
-        let identity = path("sync-cert").map(|certificate| IdentityFiles {
-            certificate,
-            key: path("sync-key"),
-            key_password: None,
-        });
-        let authorities = path("sync-ca");
-        (identity.is_some() || authorities.is_some()).then(|| ClientTls {
-            identity,
-            authorities,
-            ..ClientTls::default()
-        })
+    fn tls(
+        &self,
+        options: TlsOptions,
+        own: Option<&TlsSettings>,
+        general: Option<&TlsSettings>,
+    ) -> Result<Option<ClientTls>, String> {
+        let (above, below) = (options.settings(self.layers, true), options.settings(self.layers, false));
+        let places = [own, Some(&above), general, Some(&below)];
+        TlsSettings::merge(&places.into_iter().flatten().collect::<Vec<_>>())
     }
 
     fn password(&self, own: &Settings) -> Result<Option<SecretSource>, OptionsError> {
@@ -295,7 +296,13 @@ impl Given<'_> {
         match (forward, path) {
             // pandora_server.conf always has an incomingdir: it is no choice.
             (Some(address), _) => {
-                Ok(Destination::Server { address, password: self.forward_password()?, tls: None })
+                let tls = self.tls(tls::FORWARD, None, self.file.forward_tls.as_ref());
+                let tls = tls.map_err(|why| self.wrong(&format!("forward_tls: {why}")))?;
+                Ok(Destination::Server {
+                    address,
+                    password: self.forward_password()?,
+                    tls: tls.map(Box::new),
+                })
             }
             (None, Some(path)) => {
                 let overwrite = self.layers.switch("overwrite") || self.file.overwrite == Some(true);

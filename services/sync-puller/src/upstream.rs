@@ -1,11 +1,17 @@
 //! A Tentacle server that the puller connects to: a source, or a central one.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use protocol::{Client, ClientError, ConnectionError, Deadline};
 use runtime::options::SecretSource;
 use security::{ClientTls, Connector, Password};
-use transport::{Address, DialError, Stream, dial, tls::HandshakeError};
+use transport::{
+    Address, DialError, Stream, dial,
+    tls::{HandshakeError, NameCheck, has_alternative_names},
+};
 
 /// A connection to one.
 pub(crate) type Session = Client<Stream>;
@@ -17,6 +23,8 @@ pub(crate) struct Upstream {
     deadline: Deadline,
     connector: Connector,
     password: Option<Password>,
+    /// Whether there is no more to say of a certificate without SANs.
+    said: AtomicBool,
 }
 
 /// Why there is no session.
@@ -41,9 +49,16 @@ impl Upstream {
         tls: Option<ClientTls>,
         password: Option<SecretSource>,
     ) -> anyhow::Result<Arc<Self>> {
+        let unchecked = tls.as_ref().is_some_and(|tls| tls.authorities.is_none() && tls.pin.is_none());
+        if unchecked {
+            tracing::warn!(server = %address, "TLS encrypts, and whoever answers is believed: no CA and no pin is given to check the certificate");
+        }
+        let named =
+            tls.as_ref().is_some_and(|tls| tls.name == NameCheck::SubjectAltNames && tls.pin.is_none());
         let connector = Connector::start(tls).map_err(anyhow::Error::msg)?;
         let password = password.map(Password::start).transpose().map_err(anyhow::Error::msg)?;
-        Ok(Arc::new(Self { address, deadline, connector, password }))
+        let said = AtomicBool::new(unchecked || !named);
+        Ok(Arc::new(Self { address, deadline, connector, password, said }))
     }
 
     /// Connects, and says the password.
@@ -51,6 +66,7 @@ impl Upstream {
         let patience = self.deadline.as_duration();
         let stream = dial(&self.address, patience).await?;
         let stream = self.connector.connect(stream, &self.address, patience).await?;
+        self.warn_of_no_name(&stream);
         let mut session = Client::new(stream, self.deadline);
         if let Some(password) = &self.password {
             session.authenticate(&password.digest()).await.map_err(|error| match error {
@@ -59,5 +75,12 @@ impl Upstream {
             })?;
         }
         Ok(session)
+    }
+    /// Says once that a certificate was taken by its authority alone.
+    fn warn_of_no_name(&self, stream: &Stream) {
+        let nameless = |leaf| !has_alternative_names(leaf);
+        if stream.peer_certificate().is_some_and(nameless) && !self.said.swap(true, Relaxed) {
+            tracing::warn!(server = %self.address, "the certificate has no SANs, and passes by its authority alone: whoever has a certificate of that authority can answer (--verify-name strict asks for the name in its CN)");
+        }
     }
 }

@@ -12,7 +12,7 @@ use runtime::{
 };
 use transport::Address;
 
-use super::Mode;
+use super::{Mode, tls};
 
 /// The options that the puller takes.
 pub fn program(name: &'static str) -> Program {
@@ -22,7 +22,9 @@ pub fn program(name: &'static str) -> Program {
         .after_help(AFTER_HELP)
         .args(files())
         .args(sources())
+        .args(tls::SYNC.arguments("the sources"))
         .args(destination())
+        .args(tls::FORWARD.arguments("the server of --forward-to"))
         .args(logs::arguments());
     Program::new(command).secrets(&["password", "forward-password"]).file(
         "server-config",
@@ -68,11 +70,6 @@ fn sources() -> Vec<Arg> {
             .short('x')
             .value_parser(values::secret()),
         value("password-file", None, "FILE", "Tell the sources the password in this file").value_parser(values::existing_file()),
-        value("sync-ca", None, "FILE", "Speak TLS; the sources' certificates must be of an authority in this PEM file")
-            .value_parser(values::existing_file()),
-        value("sync-cert", None, "FILE", "Speak TLS, and show the certificate in this PEM file").value_parser(values::existing_file()),
-        value("sync-key", None, "FILE", "The certificate's key is in this PEM file [default: in that of --sync-cert]")
-            .value_parser(values::existing_file()),
         switch("once", None, "Make one round, and exit with 0 if all sources were emptied"),
         value("drain-timeout", None, "SECONDS", "On SIGTERM, give transfers under way so long to end [default: 25]")
             .value_parser(seconds),

@@ -13,6 +13,11 @@ use super::{
 };
 use crate::stream::{ReadAhead, Stream};
 
+/// Whether a certificate could be for this name or address.
+pub fn is_server_name(text: &str) -> bool {
+    ServerName::try_from(text).is_ok()
+}
+
 /// The server's side, within `patience`.
 ///
 /// # Errors
