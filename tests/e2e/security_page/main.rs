@@ -22,7 +22,8 @@ fn every_command_of_the_page_does_what_the_page_shows() {
     // Most of a section is waiting.
     let results: Vec<_> = thread::scope(|scope| {
         let running: Vec<_> = page.sections.iter().map(|section| scope.spawn(move || run(section))).collect();
-        running.into_iter().map(|section| section.join().unwrap()).collect()
+        let panicked = |_| Err("panicked, see above".to_owned());
+        running.into_iter().map(|section| section.join().unwrap_or_else(panicked)).collect()
     });
     let mut failures = String::new();
     for (title, result) in titles.iter().zip(&results) {

@@ -22,8 +22,9 @@ pub(crate) fn run(section: &Section) -> Result<(), String> {
     let printed = tempfile::tempdir().unwrap();
     let started = Started(folder.path().canonicalize().unwrap());
     let address = Addresses::of(section);
-    let mut command = Command::new("timeout");
-    command.args([LONGEST, "sh", "-euc", &script(section, printed.path(), &address)]);
+    // Without a terminal, wherever the test runs.
+    let mut command = Command::new("setsid");
+    command.args(["timeout", LONGEST, "sh", "-euc", &script(section, printed.path(), &address)]);
     command.current_dir(folder.path());
     command.env("PATH", path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TENTACLE_"))
