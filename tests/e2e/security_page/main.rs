@@ -43,6 +43,10 @@ const SECTIONS: &[&str] = &[
     "Mutual TLS",
     "Mutual TLS and password",
     "As the guides make them",
+    "A key in the older encrypted form",
+    "Encrypted keys",
     "Rotation",
+    "By address",
+    "By name",
     "The server's name",
 ];
