@@ -6,12 +6,14 @@
 
 mod acceptor;
 mod connector;
+mod handshakes;
 mod identity;
 mod password;
 
 pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
     connector::{ClientTls, Connector, client_arguments},
+    handshakes::{Handshakes, Slot},
     identity::IdentityFiles,
     password::Password,
 };
