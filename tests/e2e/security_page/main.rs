@@ -46,7 +46,5 @@ const SECTIONS: &[&str] = &[
     "A key in the older encrypted form",
     "Encrypted keys",
     "Rotation",
-    "By address",
-    "By name",
     "The server's name",
 ];
