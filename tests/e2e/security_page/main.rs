@@ -46,5 +46,7 @@ const SECTIONS: &[&str] = &[
     "A key in the older encrypted form",
     "Encrypted keys",
     "Rotation",
+    "By address",
+    "By name",
     "The server's name",
 ];
