@@ -7,6 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -39,6 +41,9 @@ impl Terminal {
             assert!(count > 0, "{question:?} is not asked: {}", self.shown);
             self.shown.push(char::from(byte[0]));
         }
+        // The terminal stops showing what is typed just after the question; no
+        // person types faster.
+        thread::sleep(Duration::from_millis(100));
         writeln!(self.child.stdin.as_mut().unwrap(), "{answer}").unwrap();
     }
 

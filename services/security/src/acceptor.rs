@@ -14,6 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError},
 };
 
+use crate::expiry;
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a server shows to its clients, and asks of them.
@@ -30,6 +31,7 @@ pub struct ServerTls {
 pub struct Acceptor {
     config: Option<Reloaded<Arc<ServerConfig>>>,
     patience: Duration,
+    _expiry: Option<expiry::Watch>,
 }
 
 /// The options of a server.
@@ -69,6 +71,11 @@ impl ServerTls {
         Ok(tls::server_config(&self.identity.load()?, authorities))
     }
 
+    /// The files that hold certificates.
+    fn certificates(&self) -> Vec<PathBuf> {
+        [Some(&self.identity.certificate), self.authorities.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
     fn paths(&self) -> Vec<PathBuf> {
         let mut paths = self.identity.paths();
         paths.extend(self.authorities.clone());
@@ -85,8 +92,12 @@ impl Acceptor {
     /// # Errors
     /// What is wrong with the files.
     pub fn start(tls: Option<ServerTls>, patience: Duration) -> Result<Self, String> {
-        let config = tls.map(|tls| Reloaded::start("certificate", tls.paths(), move || tls.load()));
-        Ok(Self { config: config.transpose()?, patience })
+        let Some(tls) = tls else { return Ok(Self { config: None, patience, _expiry: None }) };
+        let (certificates, paths) = (tls.certificates(), tls.paths());
+        let expiry = expiry::watch(certificates.clone());
+        let load = move || tls.load().inspect(|_| expiry::say(&certificates));
+        let config = Reloaded::start("certificate", paths, load)?;
+        Ok(Self { config: Some(config), patience, _expiry: Some(expiry) })
     }
 
     /// Whether connections are encrypted.

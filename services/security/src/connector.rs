@@ -14,6 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError, NameCheck, ServerCheck},
 };
 
+use crate::expiry;
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a client shows to its server, and asks of it.
@@ -59,6 +60,7 @@ pub struct Connector {
 struct Tls {
     config: Reloaded<Arc<ClientConfig>>,
     server_name: Option<String>,
+    _expiry: Option<expiry::Watch>,
 }
 
 // === impl ClientTls ===
@@ -95,6 +97,12 @@ impl ClientTls {
         Ok(tls::client_config(ServerCheck { authorities, name: self.name, pin: self.pin }, identity.as_ref()))
     }
 
+    /// The files that hold certificates.
+    fn certificates(&self) -> Vec<PathBuf> {
+        let own = self.identity.as_ref().map(|identity| &identity.certificate);
+        [own, self.authorities.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
     fn paths(&self) -> Vec<PathBuf> {
         let mut paths = self.identity.as_ref().map(IdentityFiles::paths).unwrap_or_default();
         paths.extend(self.authorities.clone());
@@ -111,7 +119,12 @@ impl Connector {
     /// # Errors
     /// What is wrong with the files.
     pub fn start(tls: Option<ClientTls>) -> Result<Self, String> {
-        Self::watching(tls, ClientTls::paths)
+        let Some(tls) = tls else { return Ok(Self::default()) };
+        let (certificates, paths) = (tls.certificates(), tls.paths());
+        let (server_name, expiry) = (tls.server_name.clone(), expiry::watch(certificates.clone()));
+        let load = move || tls.load().inspect(|_| expiry::say(&certificates));
+        let config = Reloaded::start("certificate", paths, load)?;
+        Ok(Self { tls: Some(Tls { config, server_name, _expiry: Some(expiry) }) })
     }
 
     /// The same for one connection: nothing is read again.
@@ -119,14 +132,10 @@ impl Connector {
     /// # Errors
     /// What is wrong with the files.
     pub fn once(tls: Option<ClientTls>) -> Result<Self, String> {
-        Self::watching(tls, |_| Vec::new())
-    }
-
-    fn watching(tls: Option<ClientTls>, paths: fn(&ClientTls) -> Vec<PathBuf>) -> Result<Self, String> {
         let Some(tls) = tls else { return Ok(Self::default()) };
         let server_name = tls.server_name.clone();
-        let config = Reloaded::start("certificate", paths(&tls), move || tls.load())?;
-        Ok(Self { tls: Some(Tls { config, server_name }) })
+        let config = Reloaded::start("certificate", Vec::new(), move || tls.load())?;
+        Ok(Self { tls: Some(Tls { config, server_name, _expiry: None }) })
     }
 
     /// Does what is to be done before the first command, within `patience`.

@@ -7,6 +7,7 @@
 mod acceptor;
 mod access;
 mod connector;
+mod expiry;
 mod handshakes;
 mod identity;
 mod password;

@@ -83,11 +83,6 @@ impl Identity {
         Ok(Self(Arc::new(CertifiedKey::new(chain, signing))))
     }
 
-    /// How long the certificate and those behind it are good for.
-    pub fn validities(&self) -> Vec<Validity> {
-        self.0.cert.iter().filter_map(validity).collect()
-    }
-
     pub(super) fn certified_key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0)
     }
@@ -102,11 +97,6 @@ impl Authorities {
     /// [`FileError`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
         certificates(&Pem::read(path)?).map(Self)
-    }
-
-    /// How long they are good for.
-    pub fn validities(&self) -> Vec<Validity> {
-        self.0.iter().filter_map(validity).collect()
     }
 
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -125,6 +115,14 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, FileError> {
         }
     }
     Ok(found)
+}
+
+/// How long the certificates in a PEM file are good for. Blocks.
+///
+/// # Errors
+/// [`FileError`].
+pub fn validities(path: &Path) -> Result<Vec<Validity>, FileError> {
+    Ok(certificates(&Pem::read(path)?)?.iter().filter_map(validity).collect())
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {

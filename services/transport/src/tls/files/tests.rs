@@ -122,10 +122,10 @@ fn a_certificate_and_its_key_may_share_a_file() {
 fn chains_and_authorities_stand_one_after_the_other() {
     let (files, other) = (Files::with("p256"), Files::with("p256"));
     files.write("chain.pem", files.text("cert.pem") + &other.text("cert.pem"));
-    let identity = Identity::load(&files.path("chain.pem"), Some(&files.path("key.pem")), None).unwrap();
-    assert_eq!(identity.validities().len(), 2);
-    let authorities = Authorities::load(&files.path("chain.pem")).unwrap();
-    let validities = authorities.validities();
+    files.loads("chain.pem", Some("key.pem"), None);
+    Authorities::load(&files.path("chain.pem")).unwrap();
+    let validities = validities(&files.path("chain.pem")).unwrap();
+    assert_eq!(validities.len(), 2);
     assert_eq!(validities[0].subject, "CN=web01");
     assert_eq!(validities[0].not_after - validities[0].not_before, 2 * 86400);
     // The first is the key's.
