@@ -19,7 +19,7 @@ use runtime::{
     logs,
 };
 
-use security::Acceptor;
+use security::{Acceptor, Access};
 
 pub use crate::options::Options;
 use crate::{server::Server, site::Site};
@@ -54,6 +54,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     // alone; who connects meanwhile waits.
     let listeners = transport::bind(&options.addresses, options.port)?;
     let site = Site::open(&options)?;
+    let access = Access::start(options.access, DAEMON).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
     for listener in &listeners {
@@ -63,7 +64,10 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    Server::new(site, acceptor, options.max_connections, &drain).serve(listeners).await;
+    Server::new(site, access, acceptor, options.max_connections, &drain).serve(listeners).await;
     server::end(drain, options.drain_timeout).await;
     Ok(())
 }
+
+/// What hosts.allow and hosts.deny call this program, whatever its name.
+const DAEMON: &str = "tentacle_server";

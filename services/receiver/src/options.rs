@@ -12,7 +12,7 @@ use runtime::{
         values::{self, port, seconds},
     },
 };
-use security::ServerTls;
+use security::{AccessOptions, ServerTls};
 
 /// What a receiver does; valid.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// What clients must know.
     pub password: Option<SecretSource>,
+    /// Which clients are let in.
+    pub access: AccessOptions,
     /// The certificates; without them, connections are plain.
     pub tls: Option<ServerTls>,
     /// Bytes of a command.
@@ -59,6 +61,7 @@ pub fn program(name: &'static str) -> Program {
         .after_help(AFTER_HELP)
         .args(listening())
         .args(security::server_arguments())
+        .args(security::access_arguments())
         .args(storing())
         .args(waiting())
         .args(logs::arguments())
@@ -105,11 +108,13 @@ impl Options {
             deadline: Deadline::new(time("timeout", 1), retries),
             directory,
             password: secret_from(layers, "password", "password-file")?,
-            tls: ServerTls::from_layers(layers)?,
             block_size: usize::try_from(number("block-size", 8192)).unwrap_or(usize::MAX),
             name_rules,
             drain_timeout: time("drain-timeout", 25),
             logs: logs::Settings::from_layers(layers),
+            access: AccessOptions::from_layers(layers)?,
+            // The last, as somebody may be asked.
+            tls: ServerTls::from_layers(layers)?,
         })
     }
 }
@@ -190,7 +195,6 @@ fn not_yet() -> Vec<Arg> {
     vec![
         value("proxy-ip", 'b', "HOST", "").hide(true),
         value("proxy-port", 'g', "PORT", "").hide(true),
-        switch("use-libwrap", 'T', "").hide(true),
         value("service", 'S', "ACTION", "").hide(true),
     ]
 }
@@ -201,10 +205,6 @@ const PROXY: &str =
 const NOT_YET: &[NotYet] = &[
     NotYet { id: "proxy-ip", what: PROXY },
     NotYet { id: "proxy-port", what: PROXY },
-    NotYet {
-        id: "use-libwrap",
-        what: "hosts.allow and hosts.deny are not read in this version; remove the option, and restrict the port by a firewall",
-    },
     NotYet {
         id: "service",
         what: "Windows services are for Windows; here, -d or the system's service manager starts it",
@@ -236,6 +236,8 @@ const TOKENS: &[Token] = &[
     Token { name: "ssl_key", sets: Sets::Value("ssl-key") },
     Token { name: "ssl_password", sets: Sets::Switch("ssl-password") },
     Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
+    Token { name: "allow", sets: Sets::Value("allow") },
+    Token { name: "allow_name", sets: Sets::Value("allow-name") },
 ];
 
 const AFTER_HELP: &str = "\

@@ -3,12 +3,13 @@
 use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use runtime::drain::{Drain, DrainWatch, Drained};
-use security::Acceptor;
+use security::{Acceptor, Access, Handshakes, Refused, Slot};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
+use transport::{Stream, tls::HandshakeError};
 
 use crate::{session::Session, site::Site};
 
@@ -16,20 +17,32 @@ use crate::{session::Session, site::Site};
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
+    access: Access,
     acceptor: Acceptor,
-    /// A permit a connection. Without one, the next waits in the system's
-    /// queue of the listening socket.
+    /// A permit a session. Without one, the next plain connection waits in the
+    /// system's queue of the listening socket.
     permits: Arc<Semaphore>,
+    /// Encrypted connections wait here: they take a permit once their
+    /// handshake is done.
+    handshakes: Arc<Handshakes>,
     drain: DrainWatch,
     sessions: TaskTracker,
 }
 
 impl Server {
-    pub(crate) fn new(site: Site, acceptor: Acceptor, max_connections: usize, drain: &Drain) -> Arc<Self> {
+    pub(crate) fn new(
+        site: Site,
+        access: Access,
+        acceptor: Acceptor,
+        max_connections: usize,
+        drain: &Drain,
+    ) -> Arc<Self> {
         Arc::new(Self {
             site: Arc::new(site),
+            access,
             acceptor,
             permits: Arc::new(Semaphore::new(max_connections)),
+            handshakes: Handshakes::new(HANDSHAKES),
             drain: drain.watch(),
             sessions: drain.tracker(),
         })
@@ -48,21 +61,16 @@ impl Server {
     /// each, and leave none for the one where somebody waits.
     async fn accept(self: Arc<Self>, mut listeners: Vec<TcpListener>) -> Infallible {
         loop {
-            let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => {
-                    tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-                    Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
-                }
-            };
+            let permit = if self.acceptor.is_tls() { None } else { Some(self.permit().await) };
             match next(&mut listeners).await {
                 Ok((stream, peer)) => {
                     tracing::info!(%peer, "connection accepted");
+                    let entry = match permit {
+                        Some(permit) => Entry::Plain(permit),
+                        None => Entry::Tls(self.handshakes.slot().await),
+                    };
                     let server = Arc::clone(&self);
-                    self.sessions.spawn(async move {
-                        server.session(stream, peer).await;
-                        drop(permit);
-                    });
+                    self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });
                 }
                 // The peer left while it waited.
                 Err(error) if is_the_peers(&error) => {
@@ -77,24 +85,72 @@ impl Server {
         }
     }
 
-    async fn session(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permits = || Arc::clone(&self.permits);
+        if let Ok(permit) = permits().try_acquire_owned() {
+            return permit;
+        }
+        tracing::warn!("all connections are in use (-c): the next one waits until one ends");
+        permits().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// The handshake, and the permit for what follows it.
+    async fn enter(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        entry: Entry,
+    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+        self.access.admit(peer.ip()).await?;
+        let slot = match entry {
+            Entry::Plain(permit) => return Ok((stream.into(), permit)),
+            Entry::Tls(slot) => slot,
+        };
+        let stream = slot.hold(self.acceptor.accept(stream)).await.ok_or(NotEntered::MadeRoom)??;
+        self.access.admit_certificate(stream.peer_certificate())?;
+        let patience = self.site.deadline.as_duration();
+        let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
+        Ok((stream, permit))
+    }
+
+    async fn serve_one(&self, stream: TcpStream, peer: SocketAddr, entry: Entry) {
         // Replies are small and are waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection gone before it was served");
             return;
         }
         let work = async {
-            match self.acceptor.accept(stream).await {
-                Ok(stream) => {
-                    Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run().await
+            match self.enter(stream, peer, entry).await {
+                Ok((stream, permit)) => {
+                    Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
-                Err(error) => tracing::warn!(%peer, %error, "connection closed"),
+                Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
         };
         if self.drain.unless_cut(work).await.is_none() {
             tracing::warn!(%peer, "connection cut: the service ends");
         }
     }
+}
+
+/// What an accepted connection holds until it has its session.
+#[derive(Debug)]
+enum Entry {
+    Plain(OwnedSemaphorePermit),
+    Tls(Slot),
+}
+
+/// Why a connection gets no session.
+#[derive(Debug, thiserror::Error)]
+enum NotEntered {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("its handshake made room for a newer one")]
+    MadeRoom,
+    #[error("all connections are in use (-c)")]
+    Full,
 }
 
 /// The next connection of any listener; who gave one comes last the next time.
@@ -123,3 +179,6 @@ fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
+
+/// Handshakes at once: each holds some ten kB, and a descriptor.
+const HANDSHAKES: usize = 512;

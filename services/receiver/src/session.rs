@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Reply, Verb};
 use runtime::drain::DrainWatch;
 use spool::Lease;
+use tokio::sync::OwnedSemaphorePermit;
 use transport::Stream;
 
 use crate::{
@@ -36,6 +37,9 @@ pub(crate) enum SessionEnd {
     /// A line that is no command, or none that is served here.
     #[error("{0}")]
     NotServed(&'static str),
+    /// Not the one that is needed.
+    #[error("a wrong password")]
+    WrongPassword,
     /// The file that was handed out could not be removed: an answer would
     /// say that it was.
     #[error("a file that was fetched cannot be removed: {0}")]
@@ -55,7 +59,8 @@ impl Session {
     }
 
     /// Serves commands until the session ends, and says how it did.
-    pub(crate) async fn run(mut self) {
+    /// Gives the permit back once it has.
+    pub(crate) async fn run(mut self, permit: OwnedSemaphorePermit) {
         let end = match self.serve().await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -70,7 +75,7 @@ impl Session {
             SessionEnd::NotRemoved(_) | SessionEnd::NotRead(_) => {
                 tracing::error!(%peer, "connection closed: {end}")
             }
-            SessionEnd::NotServed(_) | SessionEnd::Connection(_) => {
+            SessionEnd::NotServed(_) | SessionEnd::WrongPassword | SessionEnd::Connection(_) => {
                 tracing::warn!(%peer, "connection closed: {end}")
             }
         }
@@ -78,7 +83,21 @@ impl Session {
             let name = Escaped(lease.name().as_bytes());
             tracing::info!(%peer, %name, "file kept: its reader did not show that it has it");
         }
+        if matches!(end, SessionEnd::WrongPassword) {
+            // Who waits for it must not keep others out meanwhile.
+            drop(permit);
+            self.serve_penalty().await;
+        }
         let _ = self.connection.shutdown().await;
+    }
+
+    async fn serve_penalty(&self) {
+        if let Some(delay) = self.site.penalties.wrong_password(self.peer.ip()) {
+            tokio::select! {
+                () = delay.serve() => {}
+                () = self.drain.started() => {}
+            }
+        }
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SessionEnd> {
@@ -119,7 +138,7 @@ impl Session {
             Some(digest) if digest.matches(password) => {
                 Ok(self.connection.write_reply(&Reply::PassOk).await?)
             }
-            _ => Err(SessionEnd::NotServed("a wrong password")),
+            _ => Err(SessionEnd::WrongPassword),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, io};
 
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
-use security::Password;
+use security::{Password, Penalties};
 use spool::{EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
 
@@ -17,6 +17,7 @@ pub(crate) struct Site {
     /// By the name that the filters give; the root's is empty.
     folders: HashMap<String, Folder>,
     pub(crate) password: Option<Password>,
+    pub(crate) penalties: Penalties,
     /// Whether `LS` and `MV` are served.
     pub(crate) insecure: bool,
     pub(crate) overwrite: bool,
@@ -71,6 +72,7 @@ impl Site {
                 .map(Password::start)
                 .transpose()
                 .map_err(anyhow::Error::msg)?,
+            penalties: Penalties::default(),
             insecure: options.insecure,
             overwrite: options.overwrite,
             max_size: options.max_size,

@@ -89,6 +89,11 @@ impl Acceptor {
         Ok(Self { config: config.transpose()?, patience })
     }
 
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Does what is to be done before the first command.
     ///
     /// # Errors

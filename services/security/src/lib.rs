@@ -5,13 +5,19 @@
 //! are read again), which do not know each other.
 
 mod acceptor;
+mod access;
 mod connector;
+mod handshakes;
 mod identity;
 mod password;
+mod penalties;
 
 pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
+    access::{Access, AccessOptions, Refused, access_arguments},
     connector::{ClientTls, Connector, client_arguments},
+    handshakes::{Handshakes, Slot},
     identity::IdentityFiles,
     password::Password,
+    penalties::{Delay, Penalties},
 };

@@ -124,6 +124,6 @@ fn folders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Fold
 pub(crate) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     match serde_yaml::Value::deserialize(deserializer)? {
         serde_yaml::Value::String(text) if !text.is_empty() => Ok(Some(text.into_bytes().into())),
-        _ => Err(D::Error::custom("password: a text is needed (write it between quotes)")),
+        _ => Err(D::Error::custom("a password: a text is needed (write it between quotes)")),
     }
 }

@@ -35,6 +35,25 @@ fn without_files_it_says_what_to_do() {
 }
 
 #[test]
+fn certificates_are_named_as_the_documented_rules_have_it() {
+    const NO_CERTIFICATE: &str = "only goes with a certificate (name one: -e FILE)";
+    let cases: [(&[&str], &str, &str); 8] = [
+        (&["-c", "-e", "/dev/null"], "-c/--ssl", "does not go with -e"),
+        (&["-f", "/dev/null"], "-f/--ssl-ca", NO_CERTIFICATE),
+        (&["-c", "-f", "/dev/null"], "-f/--ssl-ca", NO_CERTIFICATE),
+        (&["-k", "/dev/null"], "-k/--ssl-key", NO_CERTIFICATE),
+        (&["-w"], "-w/--ssl-password", NO_CERTIFICATE),
+        (&["-c", "-w"], "-w/--ssl-password", NO_CERTIFICATE),
+        (&["--key-password-file", "/dev/null"], "--key-password-file", NO_CERTIFICATE),
+        (&["-e", "/missing.pem"], "-e/--ssl-cert", "No such file"),
+    ];
+    for (arguments, option, said) in cases {
+        Session::new().run(&[arguments, &["a.data"]].concat()).says(&[option, said]);
+    }
+    Session::new().with_variable("TENTACLE_SSL_CA", "/dev/null").run(&["a.data"]).says(&["TENTACLE_SSL_CA"]);
+}
+
+#[test]
 fn no_secret_is_ever_said() {
     let sessions = [
         Session::new().run(&["-y", "user:geheim@proxy:0", "a.data"]),

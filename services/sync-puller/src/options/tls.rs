@@ -197,7 +197,7 @@ fn server_name(text: &str) -> Result<String, String> {
 fn pin(text: &str) -> Result<[u8; 32], String> {
     let digits: Vec<u8> = text.bytes().filter(|&byte| byte != b':').collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let hex = digits.iter().all(u8::is_ascii_hexdigit);
+    let hex = digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     bytes.filter(|_| hex).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         format!("pin_sha256: {text:?}: 64 hexadecimal digits are needed, with colons between or without")

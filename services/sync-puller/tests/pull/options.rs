@@ -14,7 +14,7 @@ fn run(args: &[&str]) -> (Option<i32>, String) {
 fn a_wrong_value_ends_the_start_with_one_line() {
     let incoming = incoming();
     let folder = incoming.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "--sync-address: no source is named"),
         (&["--sync-address", "a"], "--incoming-dir: nowhere for the files to go"),
         (&["--sync-address", "a:0"], "--sync-address: \"a:0\": the port must be a number from 1 to 65535"),
@@ -29,7 +29,21 @@ fn a_wrong_value_ends_the_start_with_one_line() {
         (&["--syncserver", "2"], "allowed are 0 and 1"),
         (&["--forward-to", ":1"], "--forward-to: \":1\": the host is missing"),
         (&["--sync-address", "a", "--incoming-dir", "/none/such"], "/none/such: cannot be used"),
-        (&["--sync-ca", "/none/such.pem"], "--sync-ca"),
+        (&["--sync-ca", "/none/such.pem"], "--sync-ca: \"/none/such.pem\": the file cannot be used"),
+        (&["--sync-address", "a", "--sync-ca", "/dev/null"], "tls: /dev/null: "),
+        (&["--sync-address", "a", "--sync-key", "/dev/null"], "tls: key: only goes with a certificate"),
+        (
+            &["--sync-address", "a", "--sync-tls", "--verify-name", "x"],
+            "verify_name: \"x\": allowed are auto and strict",
+        ),
+        (
+            &["--sync-address", "a", "--sync-tls", "--server-name", "a b"],
+            "server_name: \"a b\": a host name or an address",
+        ),
+        (
+            &["--sync-address", "a", "--pin-sha256", "12"],
+            "pin_sha256: \"12\": 64 hexadecimal digits are needed",
+        ),
         (&["--sync-address", "a", "--incoming-dir", folder, "--folders", "../x"], "folders: \"../x\""),
     ];
     for (args, wanted) in cases {
@@ -111,12 +125,22 @@ fn a_wrong_yaml_file_ends_the_start_with_its_place() {
         ("sources: [{address: a, folders: [/etc]}]\n", "folders: \"/etc\""),
         ("sources: [{address: a, folders: 3}]\n", "folders: a list of names"),
         ("sources: [{address: a, password_file: /none/such}]\n", "/none/such: cannot be read"),
-        ("sources: [{address: a, password: 31337}]\n", "password: a text is needed"),
+        ("sources: [{address: a, password: 31337}]\n", "a text is needed"),
         (
             "sources: [{address: a, password: x, password_file: y}]\n",
             "password: give either this or password_file",
         ),
         ("forward_to: ':1'\nsources: [{address: a}]\n", "forward_to: the host is missing"),
+        ("sources: [{address: a, tls: 3}]\n", "tls: true, false, or a map"),
+        ("sources: [{address: a, tls: {cacert: x}}]\n", "unknown field `cacert`"),
+        ("sources: [{address: a, tls: {ca: /none/such}}]\n", "sources[0]: tls: /none/such: "),
+        ("sources: [{address: a, tls: {key: /dev/null}}]\n", "key: only goes with a certificate"),
+        ("sources: [{address: a, tls: {cert: x, key_password: 31337}}]\n", "a text is needed"),
+        (
+            "sources: [{address: a, tls: {cert: x, key_password: x, key_password_file: y}}]\n",
+            "key_password: give either this or key_password_file",
+        ),
+        ("sources: [{address: a, tls: {pin_sha256: '00'}}]\n", "pin_sha256"),
         ("sources: [\n", "line 2"),
         ("other: 1\n", "unknown field `other`"),
     ];
@@ -128,6 +152,16 @@ fn a_wrong_yaml_file_ends_the_start_with_its_place() {
         assert_eq!(error.trim_end().lines().count(), 1, "{error}");
         assert!(!error.contains("31337"), "a secret is shown: {error}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_tls_to_the_central_server_ends_the_start() {
+    let home = incoming();
+    let yaml = home.path().join("sources.yaml");
+    fs::write(&yaml, "forward_to: a\nforward_tls: {verify_name: x}\nsources: [{address: a}]\n").unwrap();
+    let (status, error) = run(&["--config", yaml.to_str().unwrap()]);
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("sources.yaml: forward_tls: verify_name: \"x\""), "{error}");
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! Certificates and keys in PEM files.
 
+mod key;
+mod pem;
+
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::{crypto::ring::sign::any_supported_type, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
+
+use self::pem::Pem;
 
 /// A certificate, those between it and its authority, and its key.
 #[derive(Clone, Debug)]
@@ -17,6 +22,17 @@ pub struct Identity(Arc<CertifiedKey>);
 /// Certificates that others must chain to.
 #[derive(Clone, Debug)]
 pub struct Authorities(Vec<CertificateDer<'static>>);
+
+/// How long a certificate is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Whose it is, as `CN=web01`.
+    pub subject: String,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+}
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -39,20 +55,37 @@ pub enum FileError {
     },
 }
 
+// === impl Identity ===
+
 impl Identity {
     /// Reads the certificate with its chain from one PEM file, and the key
-    /// from another or from the same. Blocks.
+    /// from another or from the same. `password` is for a key that is
+    /// encrypted, and not looked at for another. Blocks.
     ///
     /// # Errors
-    /// [`FileError`].
-    pub fn load(certificate: &Path, key: Option<&Path>, _password: Option<&[u8]>) -> Result<Self, FileError> {
-        let chain = certificates(certificate)?;
-        let key_path = key.unwrap_or(certificate);
-        let wrong = |why: String| FileError::Content { path: key_path.to_owned(), why };
-        let key =
-            PrivateKeyDer::from_pem_slice(&read(key_path)?).map_err(|error| wrong(error.to_string()))?;
-        let key = any_supported_type(&key).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self(Arc::new(CertifiedKey::new(chain, key))))
+    /// [`FileError`]; of a key that is not the certificate's too.
+    pub fn load(certificate: &Path, key: Option<&Path>, password: Option<&[u8]>) -> Result<Self, FileError> {
+        let pem = Pem::read(certificate)?;
+        let chain = certificates(&pem)?;
+        let other = key.map(Pem::read).transpose()?;
+        let signing = key::read(other.as_ref().unwrap_or(&pem), password)?;
+        let wrong = |why: &str| FileError::Content { path: certificate.to_owned(), why: why.to_owned() };
+        let (_, leaf) = X509Certificate::from_der(&chain[0]).map_err(|_| wrong(UNREADABLE))?;
+        // Not by `CertifiedKey::keys_match`, which reads X.509 v3 alone.
+        if let Some(public) = signing.public_key()
+            && public.as_ref() != leaf.public_key().raw
+        {
+            let key = key.map_or("in the same file".to_owned(), |key| format!("in {}", key.display()));
+            return Err(wrong(&format!(
+                "the key {key} is not this certificate's (the first certificate of the file must be the key's)"
+            )));
+        }
+        Ok(Self(Arc::new(CertifiedKey::new(chain, signing))))
+    }
+
+    /// How long the certificate and those behind it are good for.
+    pub fn validities(&self) -> Vec<Validity> {
+        self.0.cert.iter().filter_map(validity).collect()
     }
 
     pub(super) fn certified_key(&self) -> Arc<CertifiedKey> {
@@ -60,13 +93,20 @@ impl Identity {
     }
 }
 
+// === impl Authorities ===
+
 impl Authorities {
     /// Reads one certificate or more from a PEM file. Blocks.
     ///
     /// # Errors
     /// [`FileError`].
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        certificates(path).map(Self)
+        certificates(&Pem::read(path)?).map(Self)
+    }
+
+    /// How long they are good for.
+    pub fn validities(&self) -> Vec<Validity> {
+        self.0.iter().filter_map(validity).collect()
     }
 
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -74,23 +114,30 @@ impl Authorities {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let wrong = |why: String| FileError::Content { path: path.to_owned(), why };
-    let text = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(wrong("holds no certificate".to_owned())),
-        found => found.map_err(|error| wrong(error.to_string())),
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let found = pem.certificates()?;
+    if found.is_empty() {
+        return Err(pem.wrong(&format!("holds no certificate, but {}", pem.content())));
     }
+    for (at, certificate) in found.iter().enumerate() {
+        if X509Certificate::from_der(certificate).is_err() {
+            return Err(pem.wrong(&format!("certificate {}: {UNREADABLE}", at + 1)));
+        }
+    }
+    Ok(found)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|error| FileError::Read { path: path.to_owned(), error })?;
-    Ok(bytes)
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, read) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = ASN1Time::timestamp;
+    Some(Validity {
+        subject: read.subject().to_string().escape_debug().to_string(),
+        not_before: seconds(&read.validity().not_before),
+        not_after: seconds(&read.validity().not_after),
+    })
 }
 
-/// Bytes of a file: some thousand certificates.
-const MAX_FILE: u64 = 4 << 20;
+const UNREADABLE: &str = "it is damaged, or no X.509";
+
+#[cfg(test)]
+mod tests;

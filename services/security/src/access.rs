@@ -1,0 +1,170 @@
+//! Who may connect: by address, by name, and by the name in a certificate.
+
+mod hosts;
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::Arg;
+use ipnet::IpNet;
+use runtime::{
+    options::{Layers, OptionError, switch, value},
+    reload::Reloaded,
+};
+use rustls_pki_types::CertificateDer;
+use transport::tls::names_of;
+use wildmatch::WildMatch;
+
+use self::hosts::HostsFiles;
+
+/// Which clients are let in; what is not said here lets everybody in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessOptions {
+    /// Networks (`--allow`).
+    networks: Option<Vec<IpNet>>,
+    /// Patterns of names in clients' certificates (`--allow-name`).
+    names: Option<Vec<String>>,
+    /// The files of `-T`: allow, deny.
+    hosts: Option<(PathBuf, PathBuf)>,
+}
+
+/// Lets clients in, or not.
+#[derive(Debug)]
+pub struct Access {
+    networks: Option<Vec<IpNet>>,
+    names: Option<Vec<WildMatch>>,
+    hosts: Option<Reloaded<HostsFiles>>,
+    /// The program, as rules name it.
+    daemon: &'static str,
+}
+
+/// Why a client is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Its address is in none of the networks.
+    #[error("its address is in no network that --allow names")]
+    Network,
+    /// The files of `-T`.
+    #[error("hosts.allow and hosts.deny do not let it in")]
+    Hosts,
+    /// Its certificate has no name that is allowed.
+    #[error("its certificate has no name that --allow-name allows, but {0}")]
+    Name(String),
+}
+
+/// The options of a server.
+pub fn access_arguments() -> Vec<Arg> {
+    vec![
+        value(
+            "allow",
+            None,
+            "CIDR,…",
+            "Let clients of these networks in, and nobody else: 10.0.0.0/8,192.168.1.7,2001:db8::/32",
+        ),
+        value(
+            "allow-name",
+            None,
+            "PATTERN,…",
+            "Let clients in whose certificate has such a name, and nobody else: *.ship7.example; with -f",
+        ),
+        switch("use-libwrap", 'T', "Let clients in as hosts.allow and hosts.deny say"),
+        value("hosts-allow", None, "FILE", "Where hosts.allow is [default: /etc/hosts.allow]")
+            .value_parser(clap::value_parser!(PathBuf)),
+        value("hosts-deny", None, "FILE", "Where hosts.deny is [default: /etc/hosts.deny]")
+            .value_parser(clap::value_parser!(PathBuf)),
+    ]
+}
+
+// === impl AccessOptions ===
+
+impl AccessOptions {
+    /// What the layers say. Blocks: the files of `-T` are read, to see that
+    /// they can be used.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is allowed.
+    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+        let list =
+            |id| layers.get::<String>(id).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
+        let networks = list("allow").map(|list| list.into_iter().map(network).collect());
+        let networks = networks.transpose().map_err(|why: String| layers.refuse("allow", why))?;
+        let names = list("allow-name");
+        if let Some(names) = &names {
+            if layers.source_of("ssl-ca").is_none() {
+                let why = "needs the certificates of clients to be asked for (name their authority: -f FILE)";
+                return Err(layers.refuse("allow-name", why));
+            }
+            if names.iter().any(|name| name.is_empty()) {
+                return Err(layers
+                    .refuse("allow-name", "a pattern is empty (write one, or several with commas between)"));
+            }
+        }
+        let file = |id, default: &str| layers.get::<PathBuf>(id).cloned().unwrap_or_else(|| default.into());
+        let hosts = layers
+            .switch("use-libwrap")
+            .then(|| (file("hosts-allow", "/etc/hosts.allow"), file("hosts-deny", "/etc/hosts.deny")));
+        if let Some((allow, deny)) = &hosts {
+            HostsFiles::read(allow, deny).map_err(|why| layers.refuse("use-libwrap", why))?;
+        }
+        let names = names.map(|names| names.into_iter().map(str::to_owned).collect());
+        Ok(Self { networks, names, hosts })
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+}
+
+// === impl Access ===
+
+impl Access {
+    /// For the program that rules call `daemon`. The files of `-T` are read
+    /// again when they change. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What is wrong with a file.
+    pub fn start(options: AccessOptions, daemon: &'static str) -> Result<Self, String> {
+        let hosts = options.hosts.map(|(allow, deny)| {
+            let files = vec![allow.clone(), deny.clone()];
+            Reloaded::start("hosts.allow and hosts.deny", files, move || HostsFiles::read(&allow, &deny))
+        });
+        let names = options
+            .names
+            .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
+        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, daemon })
+    }
+
+    /// Whether a client of this address may connect.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn admit(&self, peer: IpAddr) -> Result<(), Refused> {
+        // Of a socket for both, IPv4 comes as a part of IPv6.
+        let peer = peer.to_canonical();
+        if let Some(networks) = &self.networks
+            && !networks.iter().any(|network| network.contains(&peer))
+        {
+            return Err(Refused::Network);
+        }
+        match &self.hosts {
+            Some(hosts) if !hosts.get().admit(self.daemon, peer).await => Err(Refused::Hosts),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a client that has shown this certificate to be its own may go
+    /// on.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn admit_certificate(&self, leaf: Option<&CertificateDer<'_>>) -> Result<(), Refused> {
+        let Some(allowed) = &self.names else { return Ok(()) };
+        let names = leaf.map(names_of).unwrap_or_default();
+        if names.iter().any(|name| allowed.iter().any(|pattern| pattern.matches(&name.to_lowercase()))) {
+            return Ok(());
+        }
+        let shown: Vec<_> = names.iter().take(8).map(|name| name.escape_debug().to_string()).collect();
+        let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+        Err(Refused::Name(shown.chars().take(300).collect()))
+    }
+}

@@ -1,0 +1,341 @@
+//! hosts.allow and hosts.deny, as hosts_access(5) has them.
+//!
+//! The first rule of hosts.allow that matches lets a client in; else the
+//! first of hosts.deny that matches keeps it out; else it is let in. What a
+//! rule does beyond that (its options and commands) is refused, as a rule
+//! that is passed over would let in whom it keeps out.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use tokio::{task::spawn_blocking, time::timeout};
+
+/// Both files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct HostsFiles {
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    daemons: List,
+    clients: List,
+}
+
+/// `a b EXCEPT c d`; what follows `EXCEPT` may have one itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct List {
+    any: Vec<Pattern>,
+    except: Option<Box<List>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    All,
+    /// A name without a dot.
+    Local,
+    /// A name that can be found.
+    Known,
+    Unknown,
+    /// `192.168.`
+    Prefix(String),
+    /// `.example.com`
+    Suffix(String),
+    Network(IpNet),
+    Name(String),
+}
+
+/// A client as rules see it.
+struct Client {
+    address: IpAddr,
+    /// In lower case; found by the address, and leading back to it.
+    name: Option<String>,
+}
+
+// === impl HostsFiles ===
+
+impl HostsFiles {
+    /// Reads both; one that is not there is as if empty. Blocks.
+    ///
+    /// # Errors
+    /// One line with the file, the line and what is wrong.
+    pub(super) fn read(allow: &Path, deny: &Path) -> Result<Self, String> {
+        Ok(Self { allow: read(allow)?, deny: read(deny)? })
+    }
+
+    /// Whether `daemon` serves a client of this address.
+    pub(super) async fn admit(&self, daemon: &str, address: IpAddr) -> bool {
+        let rules = || self.allow.iter().chain(&self.deny);
+        let name = if rules().any(|rule| rule.clients.has_names()) { name_of(address).await } else { None };
+        let client = Client { address, name };
+        let matches = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(daemon, &client));
+        matches(&self.allow) || !matches(&self.deny)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Rule>, String> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?,
+    };
+    parse(&text).map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))
+}
+
+/// The rules, or the line that is wrong and why.
+fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
+    let mut rules = Vec::new();
+    let (mut rule, mut began) = (String::new(), 0);
+    for (at, line) in text.lines().enumerate() {
+        if rule.is_empty() {
+            began = at + 1;
+        }
+        if let Some(continued) = line.strip_suffix('\\') {
+            rule.push_str(continued);
+            rule.push(' ');
+            continue;
+        }
+        rule.push_str(line);
+        let whole = std::mem::take(&mut rule);
+        let whole = whole.trim();
+        if !whole.is_empty() && !whole.starts_with('#') {
+            rules.push(parse_rule(whole).map_err(|why| (began, format!("{whole:?}: {why}")))?);
+        }
+    }
+    if rule.trim().is_empty() {
+        Ok(rules)
+    } else {
+        Err((began, "the last line ends in a backslash".to_owned()))
+    }
+}
+
+fn parse_rule(line: &str) -> Result<Rule, String> {
+    let fields = fields(line);
+    match &fields[..] {
+        [daemons, clients] => Ok(Rule {
+            daemons: parse_list(daemons, &|word| daemon(word))?,
+            clients: parse_list(clients, &|word| client(word))?,
+        }),
+        [_] => Err("a rule is DAEMONS : CLIENTS".to_owned()),
+        _ => Err(
+            "options and commands behind the second colon are not carried out (write the rule without them)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Splits at colons, but for those of IPv6 within brackets.
+fn fields(line: &str) -> Vec<&str> {
+    let mut within = 0_u32;
+    line.split(|letter| {
+        match letter {
+            '[' => within += 1,
+            ']' => within = within.saturating_sub(1),
+            _ => {}
+        }
+        letter == ':' && within == 0
+    })
+    .map(str::trim)
+    .collect()
+}
+
+fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> Result<List, String> {
+    let words = text.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+    let mut parts = vec![Vec::new()];
+    for word in words {
+        match word {
+            "EXCEPT" => parts.push(Vec::new()),
+            _ => parts.last_mut().expect("there is one from the start").push(pattern(word)?),
+        }
+    }
+    if parts.iter().any(Vec::is_empty) {
+        return Err("a list is empty".to_owned());
+    }
+    let list =
+        parts.into_iter().rev().fold(None, |except, any| Some(List { any, except: except.map(Box::new) }));
+    list.ok_or_else(|| "a list is empty".to_owned())
+}
+
+fn daemon(word: &str) -> Result<Pattern, String> {
+    match word {
+        "ALL" => Ok(Pattern::All),
+        _ if word.contains(['@', '/', '*', '?']) => Err(format!("{word}: a program's name or ALL is needed")),
+        _ => Ok(Pattern::Name(word.to_owned())),
+    }
+}
+
+fn client(word: &str) -> Result<Pattern, String> {
+    let unknown = || format!("{word}: this kind of pattern is not known here");
+    match word {
+        "ALL" => return Ok(Pattern::All),
+        "LOCAL" => return Ok(Pattern::Local),
+        "KNOWN" => return Ok(Pattern::Known),
+        "UNKNOWN" => return Ok(Pattern::Unknown),
+        _ if word.starts_with(['/', '@']) || word.contains(['@', '*', '?']) || word == "PARANOID" => {
+            return Err(unknown());
+        }
+        _ => {}
+    }
+    if let Some((address, mask)) = word.split_once('/') {
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if let (Ok(address), Ok(mask)) = (address.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()) {
+            let network = Ipv4Net::with_netmask(address, mask);
+            return network.map(|network| Pattern::Network(network.into())).map_err(|_| unknown());
+        }
+        return format!("{address}/{mask}").parse().map(Pattern::Network).map_err(|_| unknown());
+    }
+    let bare = word.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(Pattern::Network(address.to_canonical().into()));
+    }
+    match word {
+        _ if word.starts_with('.') => Ok(Pattern::Suffix(word.to_lowercase())),
+        _ if word.ends_with('.') => Ok(Pattern::Prefix(word.to_owned())),
+        _ if word.contains(['[', ']']) => Err(unknown()),
+        _ => Ok(Pattern::Name(word.to_lowercase())),
+    }
+}
+
+impl Rule {
+    fn matches(&self, daemon: &str, client: &Client) -> bool {
+        let is_daemon = |pattern: &Pattern| match pattern {
+            Pattern::All => true,
+            Pattern::Name(name) => name == daemon,
+            _ => false,
+        };
+        self.daemons.matches(&is_daemon) && self.clients.matches(&|pattern| client.is(pattern))
+    }
+}
+
+impl List {
+    fn matches(&self, is: &dyn Fn(&Pattern) -> bool) -> bool {
+        self.any.iter().any(is) && !self.except.as_ref().is_some_and(|except| except.matches(is))
+    }
+
+    fn has_names(&self) -> bool {
+        let by_address =
+            |pattern: &Pattern| matches!(pattern, Pattern::All | Pattern::Prefix(_) | Pattern::Network(_));
+        !self.any.iter().all(by_address) || self.except.as_ref().is_some_and(|except| except.has_names())
+    }
+}
+
+impl Client {
+    fn is(&self, pattern: &Pattern) -> bool {
+        let name = self.name.as_deref();
+        match pattern {
+            Pattern::All => true,
+            Pattern::Local => name.is_some_and(|name| !name.contains('.')),
+            Pattern::Known => name.is_some(),
+            Pattern::Unknown => name.is_none(),
+            Pattern::Prefix(prefix) => self.address.to_string().starts_with(prefix),
+            Pattern::Suffix(suffix) => name.is_some_and(|name| name.ends_with(suffix)),
+            Pattern::Network(network) => network.contains(&self.address),
+            Pattern::Name(wanted) => name == Some(wanted),
+        }
+    }
+}
+
+/// The name of an address, if it leads back to it: whoever owns an address
+/// writes its name.
+async fn name_of(address: IpAddr) -> Option<String> {
+    let lookup = move || {
+        let name = dns_lookup::lookup_addr(&address).ok()?;
+        // Without a name, the resolver gives the address back.
+        let is_name = name.parse::<IpAddr>().is_err();
+        let back = dns_lookup::lookup_host(&name).ok()?;
+        let leads_back = back.into_iter().any(|found| found.to_canonical() == address);
+        (is_name && leads_back).then(|| name.trim_end_matches('.').to_lowercase())
+    };
+    timeout(LOOKUP, spawn_blocking(lookup)).await.ok()?.ok()?
+}
+
+/// How long a name is waited for; then there is none.
+const LOOKUP: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(allow: &str, deny: &str) -> HostsFiles {
+        HostsFiles { allow: parse(allow).unwrap(), deny: parse(deny).unwrap() }
+    }
+
+    async fn admits(files: &HostsFiles, address: &str) -> bool {
+        files.admit("tentacle_server", address.parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn the_first_match_of_allow_then_of_deny_decides() {
+        let both = files("tentacle_server: 10.0.0.0/8\n", "ALL: ALL\n");
+        assert!(admits(&both, "10.1.2.3").await && !admits(&both, "192.0.2.1").await);
+        let none = files("", "");
+        assert!(admits(&none, "192.0.2.1").await);
+        let other = files("", "sshd: ALL\n");
+        assert!(admits(&other, "192.0.2.1").await);
+    }
+
+    #[tokio::test]
+    async fn addresses_are_matched_in_every_form() {
+        for (pattern, yes, no) in [
+            ("192.168.", "192.168.7.1", "192.169.7.1"),
+            ("131.155.72.0/255.255.254.0", "131.155.73.255", "131.155.74.0"),
+            ("10.1.0.0/16", "10.1.9.9", "10.2.0.1"),
+            ("[2001:db8::]/32", "2001:db8:7::1", "2001:db9::1"),
+            ("[::1]", "::1", "::2"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("10. EXCEPT 10.2. EXCEPT 10.2.3.", "10.2.3.4", "10.2.4.4"),
+            ("ALL EXCEPT 10.0.0.1, 10.0.0.2", "10.0.0.3", "10.0.0.2"),
+        ] {
+            let files = files(&format!("ALL: {pattern}"), "ALL: ALL");
+            assert!(admits(&files, yes).await, "{pattern}: {yes}");
+            assert!(!admits(&files, no).await, "{pattern}: {no}");
+        }
+        let except = files("ALL EXCEPT tentacle_server: ALL", "ALL: ALL");
+        assert!(!admits(&except, "10.0.0.1").await);
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_where_a_rule_has_them() {
+        let local = files("ALL: localhost", "ALL: ALL");
+        assert!(admits(&local, "127.0.0.1").await);
+        // Nobody's (RFC 5737).
+        assert!(!admits(&local, "192.0.2.1").await);
+        let suffix = files("ALL: .example.com KNOWN EXCEPT LOCAL", "ALL: ALL");
+        assert!(!admits(&suffix, "127.0.0.1").await);
+    }
+
+    #[test]
+    fn comments_and_continued_lines_are_read() {
+        let rules = parse("# a comment: x: y\n\ntentacle_server : \\\n 10. \\\n 192.168.\n").unwrap();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].clients.any.len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_refused_with_its_line() {
+        for (text, line, said) in [
+            ("ALL: ALL\nALL: 10.: spawn /bin/date\n", 2, "behind the second colon"),
+            ("ALL: ALL: deny\n", 1, "behind the second colon"),
+            ("\nALL\n", 2, "DAEMONS : CLIENTS"),
+            ("ALL: /etc/hosts.list\n", 1, "/etc/hosts.list: this kind"),
+            ("ALL: @netgroup\n", 1, "@netgroup"),
+            ("ALL: root@10.0.0.1\n", 1, "root@10.0.0.1"),
+            ("ALL: PARANOID\n", 1, "PARANOID"),
+            ("ALL: *.example.com\n", 1, "*.example.com"),
+            ("ALL: 10.0.0.0/33\n", 1, "10.0.0.0/33"),
+            ("ALL: ALL EXCEPT\n", 1, "a list is empty"),
+            ("ALL:\n", 1, "a list is empty"),
+            ("in@host: ALL\n", 1, "in@host"),
+            ("ALL: 10. \\\n", 1, "ends in a backslash"),
+        ] {
+            let (at, why) = parse(text).unwrap_err();
+            assert_eq!(at, line, "{text}");
+            assert!(why.contains(said), "{text}: {why}");
+        }
+    }
+}

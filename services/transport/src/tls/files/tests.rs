@@ -1,0 +1,221 @@
+//! Files as openssl makes them.
+
+use std::{fs, process::Command};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder in which openssl works.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// With a key of this kind and a certificate for it.
+    fn with(kind: &str) -> Self {
+        let files = Self::new();
+        let made = match kind {
+            "rsa" => "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem",
+            "p256" => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+            "p384" => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out key.pem",
+            "p521" => "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out key.pem",
+            "rsa1024" => "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out key.pem",
+            _ => "genpkey -algorithm ED25519 -out key.pem",
+        };
+        files.openssl(made);
+        files.openssl("req -x509 -key key.pem -out cert.pem -subj /CN=web01 -days 2");
+        files
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let done = Command::new("openssl").args(arguments.split(' ')).current_dir(&self.0).output().unwrap();
+        assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    #[track_caller]
+    fn loads(&self, certificate: &str, key: Option<&str>, password: Option<&str>) {
+        let loaded = Identity::load(
+            &self.path(certificate),
+            key.map(|key| self.path(key)).as_deref(),
+            password.map(str::as_bytes),
+        );
+        loaded.unwrap_or_else(|error| panic!("{certificate}, {key:?}: {error}"));
+    }
+
+    /// What is said of files that cannot be used: one line that names one.
+    #[track_caller]
+    fn refused(&self, certificate: &str, key: Option<&str>, password: Option<&str>) -> String {
+        let key = key.map(|key| self.path(key));
+        let error =
+            Identity::load(&self.path(certificate), key.as_deref(), password.map(str::as_bytes)).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(&*self.0.path().to_string_lossy()) && !error.contains('\n'), "{error}");
+        error
+    }
+}
+
+#[test]
+fn keys_of_every_kind_and_form_are_read() {
+    for kind in ["rsa", "p256", "p384", "ed25519"] {
+        let files = Files::with(kind);
+        files.loads("cert.pem", Some("key.pem"), None);
+        files.openssl("pkcs8 -topk8 -in key.pem -out encrypted.pem -passout pass:geheim");
+        files.loads("cert.pem", Some("encrypted.pem"), Some("geheim"));
+        // Not encrypted: the password is not looked at.
+        files.loads("cert.pem", Some("key.pem"), Some("geheim"));
+        if kind != "ed25519" {
+            files.openssl("pkey -in key.pem -traditional -out traditional.pem");
+            assert!(files.text("traditional.pem").contains(if kind == "rsa" {
+                "BEGIN RSA"
+            } else {
+                "BEGIN EC"
+            }));
+            files.loads("cert.pem", Some("traditional.pem"), None);
+        }
+    }
+    let files = Files::new();
+    // As the guides' `openssl ecparam -genkey`, with the curve in front.
+    files.openssl("ecparam -name prime256v1 -genkey -out key.pem");
+    assert!(files.text("key.pem").starts_with("-----BEGIN EC PARAMETERS"));
+    files.openssl("req -x509 -key key.pem -out cert.pem -subj /CN=web01");
+    files.loads("cert.pem", Some("key.pem"), None);
+}
+
+#[test]
+fn keys_are_decrypted_however_openssl_encrypts_them() {
+    let files = Files::with("p256");
+    for how in ["-v2 aes-128-cbc", "-v2 aes-256-cbc -v2prf hmacWithSHA512", "-v2 des3", "-scrypt"] {
+        files.openssl(&format!("pkcs8 -topk8 {how} -in key.pem -out encrypted.pem -passout pass:geheim"));
+        files.loads("cert.pem", Some("encrypted.pem"), Some("geheim"));
+    }
+}
+
+#[test]
+fn a_certificate_and_its_key_may_share_a_file() {
+    let files = Files::with("p256");
+    let (certificate, key) = (files.text("cert.pem"), files.text("key.pem"));
+    files.openssl("pkcs8 -topk8 -in key.pem -out encrypted.pem -passout pass:geheim");
+    files.write("a.pem", format!("{certificate}{key}"));
+    files.write("b.pem", format!("Subject: CN=web01\n{key}{certificate}").replace('\n', "\r\n"));
+    files.write("c.pem", format!("{}{certificate}", files.text("encrypted.pem")));
+    files.loads("a.pem", None, None);
+    files.loads("b.pem", None, None);
+    files.loads("c.pem", None, Some("geheim"));
+}
+
+#[test]
+fn chains_and_authorities_stand_one_after_the_other() {
+    let (files, other) = (Files::with("p256"), Files::with("p256"));
+    files.write("chain.pem", files.text("cert.pem") + &other.text("cert.pem"));
+    let identity = Identity::load(&files.path("chain.pem"), Some(&files.path("key.pem")), None).unwrap();
+    assert_eq!(identity.validities().len(), 2);
+    let authorities = Authorities::load(&files.path("chain.pem")).unwrap();
+    let validities = authorities.validities();
+    assert_eq!(validities[0].subject, "CN=web01");
+    assert_eq!(validities[0].not_after - validities[0].not_before, 2 * 86400);
+    // The first is the key's.
+    files.write("turned.pem", other.text("cert.pem") + &files.text("cert.pem"));
+    assert!(files.refused("turned.pem", Some("key.pem"), None).contains("is not this certificate's"));
+}
+
+#[test]
+fn a_certificate_of_x509_v1_has_its_key() {
+    let files = Files::with("p256");
+    files.openssl("req -new -key key.pem -out web.csr -subj /CN=web02");
+    files.openssl("x509 -req -in web.csr -CA cert.pem -CAkey key.pem -CAcreateserial -out v1.pem");
+    files.loads("v1.pem", Some("key.pem"), None);
+    let other = Files::with("p256");
+    files.write("other.pem", other.text("key.pem"));
+    let said = files.refused("v1.pem", Some("other.pem"), None);
+    assert!(said.contains("v1.pem: the key in") && said.contains("other.pem"), "{said}");
+}
+
+#[test]
+fn what_is_in_a_file_instead_is_said() {
+    let files = Files::with("p256");
+    files.openssl("req -new -key key.pem -out web.csr -subj /CN=web01");
+    files.openssl("pkey -in key.pem -pubout -out public.pem");
+    files.openssl("x509 -in cert.pem -outform DER -out cert.der");
+    files.write("empty.pem", "");
+    files.write("garbage.pem", "Lorem ipsum\n");
+    files.write("damaged.pem", files.text("cert.pem").replace("MII", "!!!"));
+    files.write("cut.pem", files.text("cert.pem").replace("-----END CERTIFICATE-----", ""));
+    files.write("half.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    files.write("huge.pem", vec![b'\n'; (4 << 20) + 1]);
+    fs::create_dir(files.path("folder")).unwrap();
+    for (certificate, said) in [
+        ("missing.pem", "cannot be read: No such file"),
+        ("folder", "cannot be read: Is a directory"),
+        ("empty.pem", "is empty"),
+        ("garbage.pem", "holds no certificate, but no PEM at all"),
+        ("key.pem", "holds no certificate, but PRIVATE KEY"),
+        ("web.csr", "holds no certificate, but CERTIFICATE REQUEST"),
+        ("cert.der", "holds no certificate, but DER (turn it into PEM: openssl x509 -inform DER"),
+        ("damaged.pem", "is damaged: a block holds something else than base64"),
+        ("cut.pem", "is damaged: a block has no END line"),
+        ("half.pem", "certificate 1: it is damaged"),
+        ("huge.pem", "is longer than"),
+    ] {
+        let error = files.refused(certificate, Some("key.pem"), None);
+        assert!(error.contains(said), "{error}");
+        let error = Authorities::load(&files.path(certificate)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    for (key, said) in [
+        ("missing.pem", "cannot be read: No such file"),
+        ("cert.pem", "holds no key, but CERTIFICATE (is it the wrong file?)"),
+        ("public.pem", "holds no key, but PUBLIC KEY"),
+        ("garbage.pem", "holds no key, but no PEM at all"),
+    ] {
+        let error = files.refused("cert.pem", Some(key), None);
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(files.refused("cert.pem", None, None).contains("holds no key, but CERTIFICATE"));
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_said_with_what_to_do() {
+    let files = Files::with("rsa");
+    files.openssl("rsa -in key.pem -aes256 -traditional -out old.pem -passout pass:geheim");
+    files.openssl("pkcs8 -topk8 -in key.pem -out encrypted.pem -passout pass:geheim");
+    files.openssl("pkcs8 -topk8 -iter 20000000 -in key.pem -out dear.pem -passout pass:geheim");
+    let said = files.refused("cert.pem", Some("old.pem"), Some("geheim"));
+    let command = format!("openssl pkcs8 -topk8 -in {0} -out {0}.new", files.path("old.pem").display());
+    assert!(said.contains(&command), "{said}");
+    assert!(files.refused("cert.pem", Some("encrypted.pem"), None).contains("--key-password-file FILE"));
+    let said = files.refused("cert.pem", Some("encrypted.pem"), Some("falsch"));
+    assert!(said.ends_with("encrypted.pem: the password does not open the key"), "{said}");
+    assert!(!said.contains("falsch"));
+    assert!(files.refused("cert.pem", Some("dear.pem"), Some("geheim")).contains("would take minutes"));
+    for kind in ["p521", "rsa1024"] {
+        let files = Files::with(kind);
+        assert!(
+            files.refused("cert.pem", Some("key.pem"), None).contains("RSA of 2048 to 8192 bits"),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn neither_key_nor_password_is_shown() {
+    let files = Files::with("p256");
+    let identity = Identity::load(&files.path("cert.pem"), Some(&files.path("key.pem")), None).unwrap();
+    let shown = format!("{identity:?}");
+    let body: String = files.text("key.pem").lines().nth(1).unwrap().to_owned();
+    assert!(!shown.contains(&body), "{shown}");
+}
