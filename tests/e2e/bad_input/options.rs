@@ -21,7 +21,7 @@ fn every_variable_with_a_wrong_value_is_named_with_what_is_allowed() {
 
 #[test]
 fn every_switch_takes_no_value_and_its_variable_yes_or_no() {
-    for switch in ["daemon", "insecure", "overwrite", "quiet", "verbose", "very-verbose"] {
+    for switch in ["daemon", "insecure", "overwrite", "ssl-password", "quiet", "verbose", "very-verbose"] {
         let argument = format!("--{switch}=maybe");
         assert_said(Receiver::builder().args([&argument]), &[switch, "it is a switch and takes no value"]);
         let variable = format!("TENTACLE_{}", switch.to_uppercase().replace('-', "_"));
@@ -133,6 +133,12 @@ const BLOCKS: &str = "bytes from 512 to 1048576 are needed";
 /// Arguments, and what the line must say. The address and the spool follow
 /// behind, so that `-a` and `-s` are tested by the environment.
 const OPTIONS: &[(&[&str], &[&str])] = &[
+    (&["-e", "/missing.pem"], &["-e/--ssl-cert", "/missing.pem", "No such file"]),
+    (&["-e", "/dev/null"], &["-e/--ssl-cert", "/dev/null"]),
+    (&["-k", "/dev/null"], &["-k/--ssl-key", NO_CERTIFICATE]),
+    (&["-f", "/dev/null"], &["-f/--ssl-ca", NO_CERTIFICATE]),
+    (&["-w"], &["-w/--ssl-password", NO_CERTIFICATE]),
+    (&["--key-password-file", "/dev/null"], &["--key-password-file", NO_CERTIFICATE]),
     (&["-p", "0"], &["-p/--port", r#""0""#, PORTS]),
     (&["-p", "65536"], &["-p/--port", r#""65536""#, PORTS]),
     (&["--port=http"], &["-p/--port", r#""http""#, PORTS]),
@@ -185,6 +191,7 @@ const EXT_OPTS: &[(&str, &[&str])] = &[
 
 /// Token, value, and what the line must say beside the two.
 const TOKENS: &[(&str, &str, &[&str])] = &[
+    ("ssl_cert", "/missing.pem", &["No such file"]),
     ("addresses", "127.0.0.1,,::1", &["an address is empty"]),
     ("port", "0", &[PORTS]),
     ("max_connections", "0", &[CONNECTIONS]),
@@ -199,12 +206,12 @@ const TOKENS: &[(&str, &str, &[&str])] = &[
 const NOT_YET: &[(&[&str], &[&str])] = &[
     (&["-b", "10.0.0.1"], &["--proxy-ip", "the proxy is not in this version"]),
     (&["-g", "41121"], &["--proxy-port", "the proxy is not in this version"]),
-    (&["-T"], &["--use-libwrap", "hosts.allow and hosts.deny are not read in this version"]),
     (&["-S", "install"], &["--service", "Windows services are for Windows"]),
 ];
 
 const NOT_YET_TOKENS: &[(&str, &[&str])] = &[
     ("proxy_ip", &["the proxy is not in this version"]),
     ("proxy_port", &["the proxy is not in this version"]),
-    ("use_libwrap", &["not read in this version"]),
 ];
+
+const NO_CERTIFICATE: &str = "only goes with a certificate (name one: -e FILE)";
