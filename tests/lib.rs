@@ -1,13 +1,16 @@
 //! Driving the built programs from tests.
 //!
 //! [`Receiver`] starts a receiver on a spool and an address of its own,
-//! [`Peer`] speaks raw bytes to it, [`Recording`] is a session that was
-//! recorded from a peer's program. Everything panics where a test cannot go
-//! on, and waits for conditions, at most [`PATIENCE`].
+//! [`Peer`] speaks raw bytes to it, [`Openssl`] the same over TLS, with the
+//! certificates of [`Pki`]; [`Recording`] is a session that was recorded from
+//! a peer's program. Everything panics where a test cannot go on, and waits
+//! for conditions, at most [`PATIENCE`].
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod certificates;
 mod contents;
+mod openssl;
 mod peer;
 mod process;
 mod programs;
@@ -20,10 +23,12 @@ use std::{
 };
 
 pub use crate::{
+    certificates::{Form, KINDS, Key, Kind, NAME, Pki, certificates},
     contents::{files_below, folders_below, left_aside},
+    openssl::Openssl,
     peer::Peer,
     process::{Ended, Process, run},
-    programs::{free_address, free_port, program, program_command},
+    programs::{free_address, free_port, free_port_of, program, program_command},
     receiver::{Builder, PORT, Receiver},
     recording::{Recording, Step},
 };

@@ -56,7 +56,12 @@ pub fn free_address() -> Ipv4Addr {
 
 /// A port of 127.0.0.1 that is free now: for addresses that everybody has.
 pub fn free_port() -> u16 {
-    probe((Ipv4Addr::LOCALHOST, 0).into()).unwrap().port()
+    free_port_of(Ipv4Addr::LOCALHOST).port()
+}
+
+/// A port of this address that is free now.
+pub fn free_port_of(address: Ipv4Addr) -> SocketAddr {
+    probe((address, 0).into()).unwrap()
 }
 
 /// Binds and lets go. It does not listen: a child that is being started by

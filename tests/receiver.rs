@@ -36,6 +36,7 @@ pub struct Builder {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     address: IpAddr,
+    port: u16,
     spool: PathBuf,
     folder: Option<TempDir>,
     /// Options of the file system that is mounted on the spool.
@@ -51,6 +52,7 @@ impl Receiver {
             arguments: Vec::new(),
             environment: Vec::new(),
             address: free_address().into(),
+            port: PORT,
             spool: folder.path().to_owned(),
             folder: Some(folder),
             tmpfs: None,
@@ -162,6 +164,12 @@ impl Builder {
         self
     }
 
+    /// A port of an address that others have too.
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        (self.address, self.port) = (address.ip(), address.port());
+        self
+    }
+
     /// Mounts a file system in memory on the spool, with these options of
     /// mount(8), which this process alone sees: it vanishes with it.
     pub fn on_tmpfs(mut self, options: &'static str) -> Self {
@@ -176,7 +184,7 @@ impl Builder {
 
     /// Where it will listen.
     pub fn listens_on(&self) -> SocketAddr {
-        (self.address, PORT).into()
+        (self.address, self.port).into()
     }
 
     /// The call.
@@ -193,6 +201,9 @@ impl Builder {
         };
         command.args(&self.arguments);
         command.arg("-a").arg(self.address.to_string()).arg("-s").arg(&self.spool);
+        if self.port != PORT {
+            command.arg("-p").arg(self.port.to_string());
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -230,5 +241,5 @@ impl Builder {
     }
 }
 
-/// The port that every receiver listens on.
+/// The port that a receiver listens on, unless it is told another.
 pub const PORT: u16 = 41121;

@@ -7,3 +7,4 @@ mod commands;
 mod disks;
 mod options;
 mod secrets;
+mod tls;
