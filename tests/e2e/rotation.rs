@@ -213,7 +213,7 @@ fn no_transfer_fails_while_certificates_change() {
                 ends.spawn(async move {
                     let mut client = connect(address, config).await?;
                     store(&mut client, &name).await?;
-                    Ok::<_, String>(client.quit().await.map_err(|error| error.to_string())?)
+                    client.quit().await.map_err(|error| error.to_string())
                 });
                 sent += 1;
             }
