@@ -148,9 +148,10 @@ fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> 
     let words = text.split([' ', '\t', ',']).filter(|word| !word.is_empty());
     let mut parts = vec![Vec::new()];
     for word in words {
-        match word {
-            "EXCEPT" => parts.push(Vec::new()),
-            _ => parts.last_mut().expect("there is one from the start").push(pattern(word)?),
+        if word.eq_ignore_ascii_case("EXCEPT") {
+            parts.push(Vec::new());
+        } else {
+            parts.last_mut().expect("there is one from the start").push(pattern(word)?);
         }
     }
     if parts.iter().any(Vec::is_empty) {
@@ -163,7 +164,7 @@ fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> 
 
 fn daemon(word: &str) -> Result<Pattern, String> {
     match word {
-        "ALL" => Ok(Pattern::All),
+        _ if word.eq_ignore_ascii_case("ALL") => Ok(Pattern::All),
         _ if word.contains(['@', '/', '*', '?']) => Err(format!("{word}: a program's name or ALL is needed")),
         _ => Ok(Pattern::Name(word.to_owned())),
     }
@@ -171,14 +172,14 @@ fn daemon(word: &str) -> Result<Pattern, String> {
 
 fn client(word: &str) -> Result<Pattern, String> {
     let unknown = || format!("{word}: this kind of pattern is not known here");
-    match word {
+    // libwrap compares without regard to case (strcasecmp).
+    match word.to_ascii_uppercase().as_str() {
         "ALL" => return Ok(Pattern::All),
         "LOCAL" => return Ok(Pattern::Local),
         "KNOWN" => return Ok(Pattern::Known),
         "UNKNOWN" => return Ok(Pattern::Unknown),
-        _ if word.starts_with(['/', '@']) || word.contains(['@', '*', '?']) || word == "PARANOID" => {
-            return Err(unknown());
-        }
+        "PARANOID" => return Err(unknown()),
+        _ if word.starts_with('/') || word.contains(['@', '*', '?']) => return Err(unknown()),
         _ => {}
     }
     if let Some((address, mask)) = word.split_once('/') {
@@ -205,7 +206,7 @@ impl Rule {
     fn matches(&self, daemon: &str, client: &Client) -> bool {
         let is_daemon = |pattern: &Pattern| match pattern {
             Pattern::All => true,
-            Pattern::Name(name) => name == daemon,
+            Pattern::Name(name) => name.eq_ignore_ascii_case(daemon),
             _ => false,
         };
         self.daemons.matches(&is_daemon) && self.clients.matches(&|pattern| client.is(pattern))
@@ -300,6 +301,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn words_are_compared_without_regard_to_case() {
+        for (deny, kept_out) in [
+            ("all: all", true),
+            ("Tentacle_Server: All", true),
+            ("ALL: ALL except 127.0.0.1", false),
+            ("all except TENTACLE_SERVER: all", false),
+            ("all: known except Local", false),
+            ("all: known", true),
+        ] {
+            assert_eq!(admits(&files("", deny), "127.0.0.1").await, !kept_out, "{deny}");
+        }
+    }
+
+    #[tokio::test]
     async fn names_are_looked_up_where_a_rule_has_them() {
         let local = files("ALL: localhost", "ALL: ALL");
         assert!(admits(&local, "127.0.0.1").await);
@@ -326,6 +341,7 @@ mod tests {
             ("ALL: @netgroup\n", 1, "@netgroup"),
             ("ALL: root@10.0.0.1\n", 1, "root@10.0.0.1"),
             ("ALL: PARANOID\n", 1, "PARANOID"),
+            ("all: paranoid\n", 1, "paranoid"),
             ("ALL: *.example.com\n", 1, "*.example.com"),
             ("ALL: 10.0.0.0/33\n", 1, "10.0.0.0/33"),
             ("ALL: ALL EXCEPT\n", 1, "a list is empty"),
