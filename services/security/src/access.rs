@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use transport::tls::names_of;
 use wildmatch::WildMatch;
 
-use self::hosts::HostsFiles;
+use self::hosts::{HostsFiles, HostsPaths};
 
 /// Which clients are let in; what is not said here lets everybody in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub struct AccessOptions {
     networks: Option<Vec<IpNet>>,
     /// Patterns of names in clients' certificates (`--allow-name`).
     names: Option<Vec<String>>,
-    /// The files of `-T`: allow, deny.
-    hosts: Option<(PathBuf, PathBuf)>,
+    /// The files of `-T`.
+    hosts: Option<HostsPaths>,
 }
 
 /// Lets clients in, or not.
@@ -33,8 +33,6 @@ pub struct Access {
     networks: Option<Vec<IpNet>>,
     names: Option<Vec<WildMatch>>,
     hosts: Option<Reloaded<HostsFiles>>,
-    /// The program, as rules name it.
-    daemon: &'static str,
 }
 
 /// Why a client is not let in.
@@ -77,12 +75,12 @@ pub fn access_arguments() -> Vec<Arg> {
 // === impl AccessOptions ===
 
 impl AccessOptions {
-    /// What the layers say. Blocks: the files of `-T` are read, to see that
-    /// they can be used.
+    /// What the layers say, for the program that rules call `daemon`. Blocks:
+    /// the files of `-T` are read, to see that they can be used.
     ///
     /// # Errors
     /// One line that names the option, its value and what is allowed.
-    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+    pub fn from_layers(layers: &Layers, daemon: &'static str) -> Result<Self, OptionError> {
         let list =
             |id| layers.get::<String>(id).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
         let networks = list("allow").map(|list| list.into_iter().map(network).collect());
@@ -99,11 +97,13 @@ impl AccessOptions {
             }
         }
         let file = |id, default: &str| layers.get::<PathBuf>(id).cloned().unwrap_or_else(|| default.into());
-        let hosts = layers
-            .switch("use-libwrap")
-            .then(|| (file("hosts-allow", "/etc/hosts.allow"), file("hosts-deny", "/etc/hosts.deny")));
-        if let Some((allow, deny)) = &hosts {
-            HostsFiles::read(allow, deny).map_err(|why| layers.refuse("use-libwrap", why))?;
+        let hosts = layers.switch("use-libwrap").then(|| HostsPaths {
+            allow: file("hosts-allow", "/etc/hosts.allow"),
+            deny: file("hosts-deny", "/etc/hosts.deny"),
+            daemon,
+        });
+        if let Some(paths) = &hosts {
+            paths.read().map_err(|why| layers.refuse("use-libwrap", why))?;
         }
         let names = names.map(|names| names.into_iter().map(str::to_owned).collect());
         Ok(Self { networks, names, hosts })
@@ -118,20 +118,20 @@ fn network(text: &str) -> Result<IpNet, String> {
 // === impl Access ===
 
 impl Access {
-    /// For the program that rules call `daemon`. The files of `-T` are read
-    /// again when they change. Must be called within a tokio runtime.
+    /// The files of `-T` are read again when they change. Must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// What is wrong with a file.
-    pub fn start(options: AccessOptions, daemon: &'static str) -> Result<Self, String> {
-        let hosts = options.hosts.map(|(allow, deny)| {
-            let files = vec![allow.clone(), deny.clone()];
-            Reloaded::start("hosts.allow and hosts.deny", files, move || HostsFiles::read(&allow, &deny))
+    pub fn start(options: AccessOptions) -> Result<Self, String> {
+        let hosts = options.hosts.map(|paths| {
+            let files = vec![paths.allow.clone(), paths.deny.clone()];
+            Reloaded::start("hosts.allow and hosts.deny", files, move || paths.read())
         });
         let names = options
             .names
             .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
-        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, daemon })
+        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()? })
     }
 
     /// Whether a client of this address may connect.
@@ -147,7 +147,7 @@ impl Access {
             return Err(Refused::Network);
         }
         match &self.hosts {
-            Some(hosts) if !hosts.get().admit(self.daemon, peer).await => Err(Refused::Hosts),
+            Some(hosts) if !hosts.get().admit(peer).await => Err(Refused::Hosts),
             _ => Ok(()),
         }
     }

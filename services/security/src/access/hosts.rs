@@ -1,38 +1,44 @@
 //! hosts.allow and hosts.deny, as hosts_access(5) has them.
 //!
 //! The first rule of hosts.allow that matches lets a client in; else the
-//! first of hosts.deny that matches keeps it out; else it is let in. What a
-//! rule does beyond that (its options and commands) is refused, as a rule
-//! that is passed over would let in whom it keeps out.
+//! first of hosts.deny that matches keeps it out; else it is let in. Rules for
+//! other programs are passed over, whatever they hold. What a rule for this
+//! one does beyond that (its options and commands) is refused, as a rule that
+//! is passed over would let in whom it keeps out.
 
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net};
 use tokio::{task::spawn_blocking, time::timeout};
+use wildmatch::WildMatch;
 
-/// Both files.
+/// Where both files are, and what they call this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostsPaths {
+    pub(super) allow: PathBuf,
+    pub(super) deny: PathBuf,
+    pub(super) daemon: &'static str,
+}
+
+/// The clients of each rule for this program, of both files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HostsFiles {
-    allow: Vec<Rule>,
-    deny: Vec<Rule>,
+    allow: Vec<Clients>,
+    deny: Vec<Clients>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    daemons: List,
-    clients: List,
-}
+type Clients = List<Pattern>;
 
 /// `a b EXCEPT c d`; what follows `EXCEPT` may have one itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct List {
-    any: Vec<Pattern>,
-    except: Option<Box<List>>,
+struct List<P> {
+    any: Vec<P>,
+    except: Option<Box<List<P>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,37 +64,45 @@ struct Client {
     name: Option<String>,
 }
 
-// === impl HostsFiles ===
+// === impl HostsPaths ===
 
-impl HostsFiles {
+impl HostsPaths {
     /// Reads both; one that is not there is as if empty. Blocks.
     ///
     /// # Errors
     /// One line with the file, the line and what is wrong.
-    pub(super) fn read(allow: &Path, deny: &Path) -> Result<Self, String> {
-        Ok(Self { allow: read(allow)?, deny: read(deny)? })
+    pub(super) fn read(&self) -> Result<HostsFiles, String> {
+        let read = |path| read(path, self.daemon);
+        Ok(HostsFiles { allow: read(&self.allow)?, deny: read(&self.deny)? })
     }
+}
 
-    /// Whether `daemon` serves a client of this address.
-    pub(super) async fn admit(&self, daemon: &str, address: IpAddr) -> bool {
+// === impl HostsFiles ===
+
+impl HostsFiles {
+    /// Whether a client of this address is served.
+    pub(super) async fn admit(&self, address: IpAddr) -> bool {
         let rules = || self.allow.iter().chain(&self.deny);
-        let name = if rules().any(|rule| rule.clients.has_names()) { name_of(address).await } else { None };
+        let name = if rules().any(List::has_names) { name_of(address).await } else { None };
         let client = Client { address, name };
-        let matches = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(daemon, &client));
+        let matches =
+            |rules: &[Clients]| rules.iter().any(|rule| rule.matches(&|pattern| client.is(pattern)));
         matches(&self.allow) || !matches(&self.deny)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Rule>, String> {
-    let text = match fs::read_to_string(path) {
+fn read(path: &Path, daemon: &str) -> Result<Vec<Clients>, String> {
+    let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?,
     };
-    parse(&text).map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))
+    // A comment may be older than UTF-8.
+    parse(&String::from_utf8_lossy(&text), daemon)
+        .map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))
 }
 
-/// The rules, or the line that is wrong and why.
-fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
+/// The rules for `daemon`, or the line that is wrong and why.
+fn parse(text: &str, daemon: &str) -> Result<Vec<Clients>, (usize, String)> {
     let mut rules = Vec::new();
     let (mut rule, mut began) = (String::new(), 0);
     for (at, line) in text.lines().enumerate() {
@@ -104,7 +118,7 @@ fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
         let whole = std::mem::take(&mut rule);
         let whole = whole.trim();
         if !whole.is_empty() && !whole.starts_with('#') {
-            rules.push(parse_rule(whole).map_err(|why| (began, format!("{whole:?}: {why}")))?);
+            rules.extend(parse_rule(whole, daemon).map_err(|why| (began, format!("{whole:?}: {why}")))?);
         }
     }
     if rule.trim().is_empty() {
@@ -114,14 +128,16 @@ fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
     }
 }
 
-fn parse_rule(line: &str) -> Result<Rule, String> {
+/// None for a rule that is for other programs.
+fn parse_rule(line: &str, daemon: &str) -> Result<Option<Clients>, String> {
     let fields = fields(line);
-    match &fields[..] {
-        [daemons, clients] => Ok(Rule {
-            daemons: parse_list(daemons, &|word| daemon(word))?,
-            clients: parse_list(clients, &|word| client(word))?,
-        }),
-        [_] => Err("a rule is DAEMONS : CLIENTS".to_owned()),
+    let daemons = parse_list(fields[0], &|word| is_named(daemon, word))?;
+    if !daemons.matches(&|is_ours| *is_ours) {
+        return Ok(None);
+    }
+    match &fields[1..] {
+        [clients] => parse_list(clients, &client).map(Some),
+        [] => Err("a rule is DAEMONS : CLIENTS".to_owned()),
         _ => Err(
             "options and commands behind the second colon are not carried out (write the rule without them)"
                 .to_owned(),
@@ -144,7 +160,7 @@ fn fields(line: &str) -> Vec<&str> {
     .collect()
 }
 
-fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> Result<List, String> {
+fn parse_list<P>(text: &str, pattern: &dyn Fn(&str) -> Result<P, String>) -> Result<List<P>, String> {
     let words = text.split([' ', '\t', ',']).filter(|word| !word.is_empty());
     let mut parts = vec![Vec::new()];
     for word in words {
@@ -162,12 +178,17 @@ fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> 
     list.ok_or_else(|| "a list is empty".to_owned())
 }
 
-fn daemon(word: &str) -> Result<Pattern, String> {
-    match word {
-        _ if word.eq_ignore_ascii_case("ALL") => Ok(Pattern::All),
-        _ if word.contains(['@', '/', '*', '?']) => Err(format!("{word}: a program's name or ALL is needed")),
-        _ => Ok(Pattern::Name(word.to_owned())),
+/// Whether this word of a list of programs names `daemon`. What depends on
+/// more than the name is refused, unless the name settles it.
+fn is_named(daemon: &str, word: &str) -> Result<bool, String> {
+    // `program@address`: only where the server has that address.
+    let (name, depends) = word.split_once('@').map_or((word, false), |(name, _)| (name, true));
+    let pattern = WildMatch::new(&name.to_ascii_lowercase());
+    let may_be = name.eq_ignore_ascii_case("ALL") || name.contains('/') || pattern.matches(daemon);
+    if may_be && (depends || name.contains(['/', '*', '?'])) {
+        return Err(format!("{word}: a program's name or ALL is needed"));
     }
+    Ok(may_be)
 }
 
 fn client(word: &str) -> Result<Pattern, String> {
@@ -202,22 +223,13 @@ fn client(word: &str) -> Result<Pattern, String> {
     }
 }
 
-impl Rule {
-    fn matches(&self, daemon: &str, client: &Client) -> bool {
-        let is_daemon = |pattern: &Pattern| match pattern {
-            Pattern::All => true,
-            Pattern::Name(name) => name.eq_ignore_ascii_case(daemon),
-            _ => false,
-        };
-        self.daemons.matches(&is_daemon) && self.clients.matches(&|pattern| client.is(pattern))
+impl<P> List<P> {
+    fn matches(&self, is: &dyn Fn(&P) -> bool) -> bool {
+        self.any.iter().any(is) && !self.except.as_ref().is_some_and(|except| except.matches(is))
     }
 }
 
-impl List {
-    fn matches(&self, is: &dyn Fn(&Pattern) -> bool) -> bool {
-        self.any.iter().any(is) && !self.except.as_ref().is_some_and(|except| except.matches(is))
-    }
-
+impl List<Pattern> {
     fn has_names(&self) -> bool {
         let by_address =
             |pattern: &Pattern| matches!(pattern, Pattern::All | Pattern::Prefix(_) | Pattern::Network(_));
@@ -262,12 +274,14 @@ const LOOKUP: Duration = Duration::from_secs(3);
 mod tests {
     use super::*;
 
+    const DAEMON: &str = "tentacle_server";
+
     fn files(allow: &str, deny: &str) -> HostsFiles {
-        HostsFiles { allow: parse(allow).unwrap(), deny: parse(deny).unwrap() }
+        HostsFiles { allow: parse(allow, DAEMON).unwrap(), deny: parse(deny, DAEMON).unwrap() }
     }
 
     async fn admits(files: &HostsFiles, address: &str) -> bool {
-        files.admit("tentacle_server", address.parse().unwrap()).await
+        files.admit(address.parse().unwrap()).await
     }
 
     #[tokio::test]
@@ -326,9 +340,34 @@ mod tests {
 
     #[test]
     fn comments_and_continued_lines_are_read() {
-        let rules = parse("# a comment: x: y\n\ntentacle_server : \\\n 10. \\\n 192.168.\n").unwrap();
+        let rules = parse("# a comment: x: y\n\ntentacle_server : \\\n 10. \\\n 192.168.\n", DAEMON).unwrap();
         assert_eq!(rules.len(), 1);
-        assert_eq!(rules[0].clients.any.len(), 2);
+        assert_eq!(rules[0].any.len(), 2);
+    }
+
+    #[test]
+    fn rules_for_other_programs_are_passed_over_whatever_they_hold() {
+        for rule in [
+            "sshd: ALL: allow",
+            "sshd, in.*: @admins",
+            "sshd: /etc/hosts.admins",
+            "in.ftpd@10.0.0.1: ALL",
+            "ALL EXCEPT Tentacle_Server: ALL: spawn /bin/date",
+            "sshd: 2001:db8::1",
+            "sshd",
+        ] {
+            assert_eq!(parse(rule, DAEMON), Ok(Vec::new()), "{rule}");
+        }
+        let except = parse("ALL EXCEPT in.ftpd@10.0.0.1: 10.", DAEMON).unwrap();
+        assert_eq!(except.len(), 1);
+    }
+
+    #[test]
+    fn a_comment_may_hold_any_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts.deny");
+        fs::write(&path, b"# f\xfcr alle\nALL: ALL\n").unwrap();
+        assert_eq!(read(&path, DAEMON).unwrap().len(), 1);
     }
 
     #[test]
@@ -346,10 +385,13 @@ mod tests {
             ("ALL: 10.0.0.0/33\n", 1, "10.0.0.0/33"),
             ("ALL: ALL EXCEPT\n", 1, "a list is empty"),
             ("ALL:\n", 1, "a list is empty"),
-            ("in@host: ALL\n", 1, "in@host"),
+            ("sshd, tentacle_server@10.0.0.1: ALL\n", 1, "tentacle_server@10.0.0.1: a program's name"),
+            ("all@10.0.0.1: ALL\n", 1, "all@10.0.0.1: a program's name"),
+            ("TENTACLE_*: ALL\n", 1, "TENTACLE_*: a program's name"),
+            ("/etc/daemons: ALL\n", 1, "/etc/daemons: a program's name"),
             ("ALL: 10. \\\n", 1, "ends in a backslash"),
         ] {
-            let (at, why) = parse(text).unwrap_err();
+            let (at, why) = parse(text, DAEMON).unwrap_err();
             assert_eq!(at, line, "{text}");
             assert!(why.contains(said), "{text}: {why}");
         }
