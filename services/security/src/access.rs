@@ -1,6 +1,7 @@
 //! Who may connect: by address, by name, and by the name in a certificate.
 
 mod hosts;
+mod names;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -14,7 +15,10 @@ use rustls_pki_types::CertificateDer;
 use transport::tls::names_of;
 use wildmatch::WildMatch;
 
-use self::hosts::{HostsFiles, HostsPaths};
+use self::{
+    hosts::{HostsFiles, HostsPaths},
+    names::Names,
+};
 
 /// Which clients are let in; what is not said here lets everybody in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub struct Access {
     networks: Option<Vec<IpNet>>,
     names: Option<Vec<WildMatch>>,
     hosts: Option<Reloaded<HostsFiles>>,
+    lookups: Names,
 }
 
 /// Why a client is not let in.
@@ -131,23 +136,34 @@ impl Access {
         let names = options
             .names
             .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
-        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()? })
+        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, lookups: Names::default() })
     }
 
-    /// Whether a client of this address may connect.
+    /// Whether a client of this address may connect, as `--allow` says.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn admit(&self, peer: IpAddr) -> Result<(), Refused> {
+    pub fn admit_address(&self, peer: IpAddr) -> Result<(), Refused> {
         // Of a socket for both, IPv4 comes as a part of IPv6.
         let peer = peer.to_canonical();
-        if let Some(networks) = &self.networks
-            && !networks.iter().any(|network| network.contains(&peer))
-        {
-            return Err(Refused::Network);
+        match &self.networks {
+            Some(networks) if !networks.iter().any(|network| network.contains(&peer)) => {
+                Err(Refused::Network)
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Whether a client of this address may connect, as the files of `-T`
+    /// say. Where they have names, the answer takes up to 3 s.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn admit_host(&self, peer: IpAddr) -> Result<(), Refused> {
         match &self.hosts {
-            Some(hosts) if !hosts.get().admit(peer).await => Err(Refused::Hosts),
+            Some(hosts) if !hosts.get().admit(peer.to_canonical(), &self.lookups).await => {
+                Err(Refused::Hosts)
+            }
             _ => Ok(()),
         }
     }

@@ -10,12 +10,12 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use tokio::{task::spawn_blocking, time::timeout};
 use wildmatch::WildMatch;
+
+use super::names::Names;
 
 /// Where both files are, and what they call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ enum Pattern {
 /// A client as rules see it.
 struct Client {
     address: IpAddr,
-    /// In lower case; found by the address, and leading back to it.
+    /// In lower case.
     name: Option<String>,
 }
 
@@ -80,14 +80,23 @@ impl HostsPaths {
 // === impl HostsFiles ===
 
 impl HostsFiles {
-    /// Whether a client of this address is served.
-    pub(super) async fn admit(&self, address: IpAddr) -> bool {
-        let rules = || self.allow.iter().chain(&self.deny);
-        let name = if rules().any(List::has_names) { name_of(address).await } else { None };
-        let client = Client { address, name };
-        let matches =
-            |rules: &[Clients]| rules.iter().any(|rule| rule.matches(&|pattern| client.is(pattern)));
-        matches(&self.allow) || !matches(&self.deny)
+    /// Whether a client of this address is served. Its name is asked for
+    /// where a rule that has names is reached.
+    pub(super) async fn admit(&self, address: IpAddr, names: &Names) -> bool {
+        let mut client = Client { address, name: None };
+        let mut asked = false;
+        for (rules, admits) in [(&self.allow, true), (&self.deny, false)] {
+            for rule in rules {
+                if !asked && rule.has_names() {
+                    client.name = names.of(address).await;
+                    asked = true;
+                }
+                if rule.matches(&|pattern| client.is(pattern)) {
+                    return admits;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -253,25 +262,13 @@ impl Client {
     }
 }
 
-/// The name of an address, if it leads back to it: whoever owns an address
-/// writes its name.
-async fn name_of(address: IpAddr) -> Option<String> {
-    let lookup = move || {
-        let name = dns_lookup::lookup_addr(&address).ok()?;
-        // Without a name, the resolver gives the address back.
-        let is_name = name.parse::<IpAddr>().is_err();
-        let back = dns_lookup::lookup_host(&name).ok()?;
-        let leads_back = back.into_iter().any(|found| found.to_canonical() == address);
-        (is_name && leads_back).then(|| name.trim_end_matches('.').to_lowercase())
-    };
-    timeout(LOOKUP, spawn_blocking(lookup)).await.ok()?.ok()?
-}
-
-/// How long a name is waited for; then there is none.
-const LOOKUP: Duration = Duration::from_secs(3);
-
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
     use super::*;
 
     const DAEMON: &str = "tentacle_server";
@@ -281,7 +278,7 @@ mod tests {
     }
 
     async fn admits(files: &HostsFiles, address: &str) -> bool {
-        files.admit(address.parse().unwrap()).await
+        files.admit(address.parse().unwrap(), &Names::default()).await
     }
 
     #[tokio::test]
@@ -325,6 +322,26 @@ mod tests {
             ("all: known", true),
         ] {
             assert_eq!(admits(&files("", deny), "127.0.0.1").await, !kept_out, "{deny}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_a_rule_that_has_names_is_reached() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let names = Names::by(move |_| {
+            count.fetch_add(1, SeqCst);
+            Some("web01.example".to_owned())
+        });
+        let address = "10.0.0.1".parse().unwrap();
+        for (allow, deny, admitted, looked_up) in [
+            ("ALL: 10.", "ALL: .example", true, 0),
+            ("sshd: .example\nALL: 10.", "ALL: ALL", true, 0),
+            ("ALL: 192.168.", "ALL: ALL\nALL: KNOWN", false, 0),
+            ("ALL: 192.168.", "ALL: web01.example\nALL: LOCAL", false, 1),
+        ] {
+            assert_eq!(files(allow, deny).admit(address, &names).await, admitted, "{allow}; {deny}");
+            assert_eq!(asked.load(SeqCst), looked_up, "{allow}; {deny}");
         }
     }
 
