@@ -59,6 +59,21 @@ fn hosts_allow_and_hosts_deny_are_read_again_when_they_change() {
 }
 
 #[test]
+fn hosts_files_that_would_keep_nobody_out_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let (allow, deny) = (folder.path().join("allow"), folder.path().join("deny"));
+    for option in ["--hosts-allow", "--hosts-deny"] {
+        let said = Receiver::builder().args([option]).args([&deny]).refused();
+        assert!(said.contains(&format!("{option}: only goes with -T")), "{said}");
+    }
+    let said = Receiver::builder().args(["-T", "--hosts-deny"]).args([&deny]).refused();
+    assert!(said.contains("deny: cannot be read: No such file"), "{said}");
+    fs::write(&deny, "").unwrap();
+    let server = Receiver::builder().args(["-T", "--hosts-deny"]).args([&deny]);
+    server.args(["--hosts-allow"]).args([&allow]).start().serves("a.data");
+}
+
+#[test]
 fn a_client_needs_a_certificate_with_a_name_that_is_allowed() {
     let folder = TempDir::new().unwrap();
     certificates(folder.path());

@@ -101,17 +101,30 @@ impl AccessOptions {
                     .refuse("allow-name", "a pattern is empty (write one, or several with commas between)"));
             }
         }
-        let file = |id, default: &str| layers.get::<PathBuf>(id).cloned().unwrap_or_else(|| default.into());
-        let hosts = layers.switch("use-libwrap").then(|| HostsPaths {
-            allow: file("hosts-allow", "/etc/hosts.allow"),
-            deny: file("hosts-deny", "/etc/hosts.deny"),
-            daemon,
-        });
+        let hosts = Self::hosts(layers, daemon)?;
         if let Some(paths) = &hosts {
             paths.read().map_err(|why| layers.refuse("use-libwrap", why))?;
         }
         let names = names.map(|names| names.into_iter().map(str::to_owned).collect());
         Ok(Self { networks, names, hosts })
+    }
+
+    fn hosts(layers: &Layers, daemon: &'static str) -> Result<Option<HostsPaths>, OptionError> {
+        let given = |id| layers.get::<PathBuf>(id).cloned();
+        let (allow, deny) = (given("hosts-allow"), given("hosts-deny"));
+        if !layers.switch("use-libwrap") {
+            let alone = [("hosts-allow", &allow), ("hosts-deny", &deny)];
+            return match alone.iter().find(|(_, path)| path.is_some()) {
+                Some((id, _)) => Err(layers.refuse(id, "only goes with -T")),
+                None => Ok(None),
+            };
+        }
+        Ok(Some(HostsPaths {
+            allow: allow.unwrap_or_else(|| "/etc/hosts.allow".into()),
+            deny_is_needed: deny.is_some(),
+            deny: deny.unwrap_or_else(|| "/etc/hosts.deny".into()),
+            daemon,
+        }))
     }
 }
 

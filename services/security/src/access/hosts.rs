@@ -22,6 +22,9 @@ use super::names::Names;
 pub(super) struct HostsPaths {
     pub(super) allow: PathBuf,
     pub(super) deny: PathBuf,
+    /// Whether it is wrong that hosts.deny is not there: so where somebody
+    /// has said where it is.
+    pub(super) deny_is_needed: bool,
     pub(super) daemon: &'static str,
 }
 
@@ -67,13 +70,14 @@ struct Client {
 // === impl HostsPaths ===
 
 impl HostsPaths {
-    /// Reads both; one that is not there is as if empty. Blocks.
+    /// Reads both; one that is not there, and need not be, is as if empty.
+    /// Blocks.
     ///
     /// # Errors
     /// One line with the file, the line and what is wrong.
     pub(super) fn read(&self) -> Result<HostsFiles, String> {
-        let read = |path| read(path, self.daemon);
-        Ok(HostsFiles { allow: read(&self.allow)?, deny: read(&self.deny)? })
+        let read = |path, is_needed| read(path, is_needed, self.daemon);
+        Ok(HostsFiles { allow: read(&self.allow, false)?, deny: read(&self.deny, self.deny_is_needed)? })
     }
 }
 
@@ -100,9 +104,9 @@ impl HostsFiles {
     }
 }
 
-fn read(path: &Path, daemon: &str) -> Result<Vec<Clients>, String> {
+fn read(path: &Path, is_needed: bool, daemon: &str) -> Result<Vec<Clients>, String> {
     let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_needed => return Ok(Vec::new()),
         text => text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?,
     };
     // A comment may be older than UTF-8.
@@ -384,7 +388,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts.deny");
         fs::write(&path, b"# f\xfcr alle\nALL: ALL\n").unwrap();
-        assert_eq!(read(&path, DAEMON).unwrap().len(), 1);
+        assert_eq!(read(&path, true, DAEMON).unwrap().len(), 1);
     }
 
     #[test]
