@@ -130,7 +130,21 @@ impl AccessOptions {
 
 fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+    network
+        .ok()
+        .and_then(canonical)
+        .ok_or_else(|| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+}
+
+/// IPv4 for IPv4 that is written as a part of IPv6, as clients' addresses are
+/// compared. None for one of those that reaches beyond IPv4.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    match network.addr().to_canonical() {
+        address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
+            IpNet::new(address, network.prefix_len().checked_sub(96)?).ok()
+        }
+        _ => Some(network),
+    }
 }
 
 // === impl Access ===
@@ -195,5 +209,26 @@ impl Access {
         let shown: Vec<_> = names.iter().take(8).map(|name| name.escape_debug().to_string()).collect();
         let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
         Err(Refused::Name(shown.chars().take(300).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_ipv4_may_be_written_as_ipv6() {
+        for (text, address) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), address, "{text}");
+        }
+        for wrong in ["::ffff:10.0.0.0/95", "::ffff:10.0.0.0/8", "10.0.0.0/33", "host"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
     }
 }

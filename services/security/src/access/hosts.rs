@@ -15,7 +15,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use wildmatch::WildMatch;
 
-use super::names::Names;
+use super::{canonical, names::Names};
 
 /// Where both files are, and what they call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,8 @@ fn client(word: &str) -> Result<Pattern, String> {
             let network = Ipv4Net::with_netmask(address, mask);
             return network.map(|network| Pattern::Network(network.into())).map_err(|_| unknown());
         }
-        return format!("{address}/{mask}").parse().map(Pattern::Network).map_err(|_| unknown());
+        let network = format!("{address}/{mask}").parse().ok().and_then(canonical);
+        return network.map(Pattern::Network).ok_or_else(unknown);
     }
     let bare = word.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
@@ -301,6 +302,7 @@ mod tests {
             ("192.168.", "192.168.7.1", "192.169.7.1"),
             ("131.155.72.0/255.255.254.0", "131.155.73.255", "131.155.74.0"),
             ("10.1.0.0/16", "10.1.9.9", "10.2.0.1"),
+            ("[::ffff:10.1.0.0]/112", "10.1.9.9", "10.2.0.1"),
             ("[2001:db8::]/32", "2001:db8:7::1", "2001:db9::1"),
             ("[::1]", "::1", "::2"),
             ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
@@ -404,6 +406,7 @@ mod tests {
             ("all: paranoid\n", 1, "paranoid"),
             ("ALL: *.example.com\n", 1, "*.example.com"),
             ("ALL: 10.0.0.0/33\n", 1, "10.0.0.0/33"),
+            ("ALL: [::ffff:10.0.0.0]/8\n", 1, "::ffff:10.0.0.0"),
             ("ALL: ALL EXCEPT\n", 1, "a list is empty"),
             ("ALL:\n", 1, "a list is empty"),
             ("sshd, tentacle_server@10.0.0.1: ALL\n", 1, "tentacle_server@10.0.0.1: a program's name"),
