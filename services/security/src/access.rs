@@ -16,7 +16,7 @@ use transport::tls::names_of;
 use wildmatch::WildMatch;
 
 use self::{
-    hosts::{HostsFiles, HostsPaths},
+    hosts::{HostsFiles, HostsPaths, HostsReader},
     names::Names,
 };
 
@@ -158,7 +158,8 @@ impl Access {
     pub fn start(options: AccessOptions) -> Result<Self, String> {
         let hosts = options.hosts.map(|paths| {
             let files = vec![paths.allow.clone(), paths.deny.clone()];
-            Reloaded::start("hosts.allow and hosts.deny", files, move || paths.read())
+            let reader = HostsReader::new(paths);
+            Reloaded::start("hosts.allow and hosts.deny", files, move || reader.read())
         });
         let names = options
             .names

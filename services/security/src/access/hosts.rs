@@ -7,9 +7,10 @@
 //! is passed over would let in whom it keeps out.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use ipnet::{IpNet, Ipv4Net};
@@ -26,6 +27,23 @@ pub(super) struct HostsPaths {
     /// has said where it is.
     pub(super) deny_is_needed: bool,
     pub(super) daemon: &'static str,
+}
+
+/// Reads both files again and again, and does not believe at first sight that
+/// hosts.deny keeps nobody out any more: an editor may be at work on it.
+#[derive(Debug)]
+pub(super) struct HostsReader {
+    paths: HostsPaths,
+    before: Mutex<Before>,
+}
+
+/// What the last reading has left behind.
+#[derive(Debug, Default)]
+struct Before {
+    /// Whether the rules in use keep anybody out.
+    denies: bool,
+    /// Whether hosts.deny was found without a rule, and not believed.
+    doubted: bool,
 }
 
 /// The clients of each rule for this program, of both files.
@@ -78,6 +96,35 @@ impl HostsPaths {
     pub(super) fn read(&self) -> Result<HostsFiles, String> {
         let read = |path, is_needed| read(path, is_needed, self.daemon);
         Ok(HostsFiles { allow: read(&self.allow, false)?, deny: read(&self.deny, self.deny_is_needed)? })
+    }
+}
+
+// === impl HostsReader ===
+
+impl HostsReader {
+    pub(super) fn new(paths: HostsPaths) -> Self {
+        Self { paths, before: Mutex::default() }
+    }
+
+    /// Reads both. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`HostsPaths::read`], and once where hosts.deny has lost all
+    /// of its rules: the next time, it is believed.
+    pub(super) fn read(&self) -> Result<HostsFiles, String> {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubted = mem::take(&mut before.doubted);
+        let files = self.paths.read()?;
+        let (denies, deny) = (!files.deny.is_empty(), self.paths.deny.display());
+        if before.denies && !denies {
+            if !doubted {
+                before.doubted = true;
+                return Err(format!("{deny}: no rule is left (it is looked at once more)"));
+            }
+            tracing::warn!("{deny}: no rule is left: it keeps nobody out");
+        }
+        before.denies = denies;
+        Ok(files)
     }
 }
 
@@ -391,6 +438,41 @@ mod tests {
         let path = folder.path().join("hosts.deny");
         fs::write(&path, b"# f\xfcr alle\nALL: ALL\n").unwrap();
         assert_eq!(read(&path, true, DAEMON).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn that_hosts_deny_keeps_nobody_out_any_more_is_believed_at_the_second_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let deny = folder.path().join("deny");
+        let reader = |deny_is_needed| {
+            let (allow, deny) = (folder.path().join("allow"), deny.clone());
+            HostsReader::new(HostsPaths { allow, deny, deny_is_needed, daemon: DAEMON })
+        };
+        let denied = |read: Result<HostsFiles, String>| read.map(|files| files.deny.len());
+        fs::write(&deny, "ALL: ALL\n").unwrap();
+        let (given, default) = (reader(true), reader(false));
+        assert_eq!(denied(given.read()), Ok(1));
+        assert_eq!(denied(default.read()), Ok(1));
+        for text in [Some(""), None, Some("# ALL: ALL\n")] {
+            let empty = || match text {
+                Some(text) => fs::write(&deny, text).unwrap(),
+                None => fs::remove_file(&deny).unwrap(),
+            };
+            empty();
+            assert!(denied(default.read()).unwrap_err().contains("deny: no rule is left"));
+            // The editor was at work.
+            fs::write(&deny, "ALL: ALL\nALL: 10.\n").unwrap();
+            assert_eq!(denied(default.read()), Ok(2));
+            empty();
+            assert!(default.read().is_err());
+            assert_eq!(denied(default.read()), Ok(0));
+            assert_eq!(denied(default.read()), Ok(0));
+            fs::write(&deny, "ALL: ALL\n").unwrap();
+            assert_eq!(denied(default.read()), Ok(1));
+        }
+        // Where it was said where it is, it must be there.
+        fs::remove_file(&deny).unwrap();
+        assert!(given.read().is_err() && given.read().is_err());
     }
 
     #[test]
