@@ -72,7 +72,7 @@ impl Server {
                     }
                     let entry = match permit {
                         Some(permit) => Entry::Plain(permit),
-                        None => Entry::Tls(self.handshakes.slot().await),
+                        None => Entry::Tls(self.handshakes.slot(peer.ip()).await),
                     };
                     let server = Arc::clone(&self);
                     self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });

@@ -70,8 +70,8 @@ impl Delay {
     }
 }
 
-/// A household has all of an IPv6 /64 (RFC 6177).
-fn owner(peer: IpAddr) -> IpAddr {
+/// What counts as one address: a household has all of an IPv6 /64 (RFC 6177).
+pub(crate) fn owner(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         address => address,
