@@ -133,10 +133,17 @@ impl Server {
             return;
         }
         let work = async {
-            match self.enter(stream, peer, entry).await {
+            let entered = tokio::select! {
+                biased;
+                entered = self.enter(stream, peer, entry) => entered,
+                // Nothing is under way yet that would be lost.
+                () = self.drain.started() => Err(NotEntered::Drained),
+            };
+            match entered {
                 Ok((stream, permit)) => {
                     Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
+                Err(why @ NotEntered::Drained) => tracing::info!(%peer, "connection closed: {why}"),
                 Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
         };
@@ -164,6 +171,8 @@ enum NotEntered {
     MadeRoom,
     #[error("all connections are in use (-c)")]
     Full,
+    #[error("the service is ending")]
+    Drained,
 }
 
 /// The next connection of any listener; who gave one comes last the next time.
