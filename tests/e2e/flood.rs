@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tests::{Peer, Receiver, program_command, run};
 
@@ -75,4 +76,19 @@ fn who_stops_in_the_middle_of_a_handshake_is_closed_at_the_deadline() {
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     server.wait_for_log("within 1 s");
     send(&server, "a.data");
+}
+
+#[test]
+fn a_drain_does_not_wait_for_handshakes() {
+    let folder = certificate();
+    let server = server(&folder, &["-t", "60"]);
+    let mut peer = Peer::connect(server.address());
+    peer.send([0x16, 0x03, 0x01]);
+    server.wait_for_log("connection accepted");
+    let began = Instant::now();
+    server.process().signal(Signal::TERM);
+    peer.expect_closed();
+    server.wait_for_log("the service is ending");
+    assert!(server.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }

@@ -54,7 +54,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     // alone; who connects meanwhile waits.
     let listeners = transport::bind(&options.addresses, options.port)?;
     let site = Site::open(&options)?;
-    let access = Access::start(options.access, DAEMON).map_err(anyhow::Error::msg)?;
+    let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
     for listener in &listeners {
@@ -68,6 +68,3 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     server::end(drain, options.drain_timeout).await;
     Ok(())
 }
-
-/// What hosts.allow and hosts.deny call this program, whatever its name.
-const DAEMON: &str = "tentacle_server";

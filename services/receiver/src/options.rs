@@ -112,7 +112,7 @@ impl Options {
             name_rules,
             drain_timeout: time("drain-timeout", 25),
             logs: logs::Settings::from_layers(layers),
-            access: AccessOptions::from_layers(layers)?,
+            access: AccessOptions::from_layers(layers, DAEMON)?,
             // The last, as somebody may be asked.
             tls: ServerTls::from_layers(layers)?,
         })
@@ -198,6 +198,9 @@ fn not_yet() -> Vec<Arg> {
         value("service", 'S', "ACTION", "").hide(true),
     ]
 }
+
+/// What hosts.allow and hosts.deny call this program, whatever its name.
+const DAEMON: &str = "tentacle_server";
 
 const PROXY: &str =
     "the proxy is not in this version; remove the option, or pass connections on by other means";

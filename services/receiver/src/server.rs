@@ -65,9 +65,14 @@ impl Server {
             match next(&mut listeners).await {
                 Ok((stream, peer)) => {
                     tracing::info!(%peer, "connection accepted");
+                    // Who is refused takes no handshake's room.
+                    if let Err(why) = self.access.admit_address(peer.ip()) {
+                        tracing::warn!(%peer, "connection closed: {why}");
+                        continue;
+                    }
                     let entry = match permit {
                         Some(permit) => Entry::Plain(permit),
-                        None => Entry::Tls(self.handshakes.slot().await),
+                        None => Entry::Tls(self.handshakes.slot(peer.ip()).await),
                     };
                     let server = Arc::clone(&self);
                     self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });
@@ -94,19 +99,27 @@ impl Server {
         permits().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// The handshake, and the permit for what follows it.
+    /// The names of `-T`, the handshake, and the permit for what follows it.
     async fn enter(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
         entry: Entry,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
-        self.access.admit(peer.ip()).await?;
         let slot = match entry {
-            Entry::Plain(permit) => return Ok((stream.into(), permit)),
+            Entry::Plain(permit) => {
+                self.access.admit_host(peer.ip()).await?;
+                return Ok((stream.into(), permit));
+            }
             Entry::Tls(slot) => slot,
         };
-        let stream = slot.hold(self.acceptor.accept(stream)).await.ok_or(NotEntered::MadeRoom)??;
+        // Within the slot, as whoever owns an address says how long its name
+        // takes.
+        let handshake = async {
+            self.access.admit_host(peer.ip()).await?;
+            Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
+        };
+        let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
         self.access.admit_certificate(stream.peer_certificate())?;
         let patience = self.site.deadline.as_duration();
         let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
@@ -120,10 +133,17 @@ impl Server {
             return;
         }
         let work = async {
-            match self.enter(stream, peer, entry).await {
+            let entered = tokio::select! {
+                biased;
+                entered = self.enter(stream, peer, entry) => entered,
+                // Nothing is under way yet that would be lost.
+                () = self.drain.started() => Err(NotEntered::Drained),
+            };
+            match entered {
                 Ok((stream, permit)) => {
                     Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
+                Err(why @ NotEntered::Drained) => tracing::info!(%peer, "connection closed: {why}"),
                 Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
         };
@@ -151,6 +171,8 @@ enum NotEntered {
     MadeRoom,
     #[error("all connections are in use (-c)")]
     Full,
+    #[error("the service is ending")]
+    Drained,
 }
 
 /// The next connection of any listener; who gave one comes last the next time.

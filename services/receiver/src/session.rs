@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Reply, Verb};
 use runtime::drain::DrainWatch;
+use security::TooManyWait;
 use spool::Lease;
 use tokio::sync::OwnedSemaphorePermit;
 use transport::Stream;
@@ -40,6 +41,9 @@ pub(crate) enum SessionEnd {
     /// Not the one that is needed.
     #[error("a wrong password")]
     WrongPassword,
+    /// Nor looked at.
+    #[error(transparent)]
+    TooManyWait(#[from] TooManyWait),
     /// The file that was handed out could not be removed: an answer would
     /// say that it was.
     #[error("a file that was fetched cannot be removed: {0}")]
@@ -60,7 +64,7 @@ impl Session {
 
     /// Serves commands until the session ends, and says how it did.
     /// Gives the permit back once it has.
-    pub(crate) async fn run(mut self, permit: OwnedSemaphorePermit) {
+    pub(crate) async fn run(mut self, _permit: OwnedSemaphorePermit) {
         let end = match self.serve().await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -75,7 +79,10 @@ impl Session {
             SessionEnd::NotRemoved(_) | SessionEnd::NotRead(_) => {
                 tracing::error!(%peer, "connection closed: {end}")
             }
-            SessionEnd::NotServed(_) | SessionEnd::WrongPassword | SessionEnd::Connection(_) => {
+            SessionEnd::NotServed(_)
+            | SessionEnd::WrongPassword
+            | SessionEnd::TooManyWait(_)
+            | SessionEnd::Connection(_) => {
                 tracing::warn!(%peer, "connection closed: {end}")
             }
         }
@@ -83,21 +90,7 @@ impl Session {
             let name = Escaped(lease.name().as_bytes());
             tracing::info!(%peer, %name, "file kept: its reader did not show that it has it");
         }
-        if matches!(end, SessionEnd::WrongPassword) {
-            // Who waits for it must not keep others out meanwhile.
-            drop(permit);
-            self.serve_penalty().await;
-        }
         let _ = self.connection.shutdown().await;
-    }
-
-    async fn serve_penalty(&self) {
-        if let Some(delay) = self.site.penalties.wrong_password(self.peer.ip()) {
-            tokio::select! {
-                () = delay.serve() => {}
-                () = self.drain.started() => {}
-            }
-        }
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SessionEnd> {
@@ -134,11 +127,20 @@ impl Session {
         let Some(Command::Pass(digest)) = self.next_command().await? else {
             return Err(SessionEnd::NotServed("no password, where one is needed"));
         };
+        let (penalties, peer) = (&self.site.penalties, self.peer.ip());
+        tokio::select! {
+            waited = penalties.wait(peer) => waited?,
+            () = self.drain.started() => return Err(SessionEnd::Drained),
+        }
         match PasswordDigest::from_hex(&digest) {
             Some(digest) if digest.matches(password) => {
+                penalties.right_password(peer);
                 Ok(self.connection.write_reply(&Reply::PassOk).await?)
             }
-            _ => Err(SessionEnd::WrongPassword),
+            _ => {
+                penalties.wrong_password(peer);
+                Err(SessionEnd::WrongPassword)
+            }
         }
     }
 

@@ -72,7 +72,7 @@ impl Site {
                 .map(Password::start)
                 .transpose()
                 .map_err(anyhow::Error::msg)?,
-            penalties: Penalties::default(),
+            penalties: Penalties::new(options.deadline.as_duration()),
             insecure: options.insecure,
             overwrite: options.overwrite,
             max_size: options.max_size,

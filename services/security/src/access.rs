@@ -1,6 +1,7 @@
 //! Who may connect: by address, by name, and by the name in a certificate.
 
 mod hosts;
+mod names;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -14,7 +15,10 @@ use rustls_pki_types::CertificateDer;
 use transport::tls::names_of;
 use wildmatch::WildMatch;
 
-use self::hosts::HostsFiles;
+use self::{
+    hosts::{HostsFiles, HostsPaths, HostsReader},
+    names::Names,
+};
 
 /// Which clients are let in; what is not said here lets everybody in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +27,8 @@ pub struct AccessOptions {
     networks: Option<Vec<IpNet>>,
     /// Patterns of names in clients' certificates (`--allow-name`).
     names: Option<Vec<String>>,
-    /// The files of `-T`: allow, deny.
-    hosts: Option<(PathBuf, PathBuf)>,
+    /// The files of `-T`.
+    hosts: Option<HostsPaths>,
 }
 
 /// Lets clients in, or not.
@@ -33,8 +37,7 @@ pub struct Access {
     networks: Option<Vec<IpNet>>,
     names: Option<Vec<WildMatch>>,
     hosts: Option<Reloaded<HostsFiles>>,
-    /// The program, as rules name it.
-    daemon: &'static str,
+    lookups: Names,
 }
 
 /// Why a client is not let in.
@@ -77,12 +80,12 @@ pub fn access_arguments() -> Vec<Arg> {
 // === impl AccessOptions ===
 
 impl AccessOptions {
-    /// What the layers say. Blocks: the files of `-T` are read, to see that
-    /// they can be used.
+    /// What the layers say, for the program that rules call `daemon`. Blocks:
+    /// the files of `-T` are read, to see that they can be used.
     ///
     /// # Errors
     /// One line that names the option, its value and what is allowed.
-    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+    pub fn from_layers(layers: &Layers, daemon: &'static str) -> Result<Self, OptionError> {
         let list =
             |id| layers.get::<String>(id).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
         let networks = list("allow").map(|list| list.into_iter().map(network).collect());
@@ -98,56 +101,97 @@ impl AccessOptions {
                     .refuse("allow-name", "a pattern is empty (write one, or several with commas between)"));
             }
         }
-        let file = |id, default: &str| layers.get::<PathBuf>(id).cloned().unwrap_or_else(|| default.into());
-        let hosts = layers
-            .switch("use-libwrap")
-            .then(|| (file("hosts-allow", "/etc/hosts.allow"), file("hosts-deny", "/etc/hosts.deny")));
-        if let Some((allow, deny)) = &hosts {
-            HostsFiles::read(allow, deny).map_err(|why| layers.refuse("use-libwrap", why))?;
+        let hosts = Self::hosts(layers, daemon)?;
+        if let Some(paths) = &hosts {
+            paths.read().map_err(|why| layers.refuse("use-libwrap", why))?;
         }
         let names = names.map(|names| names.into_iter().map(str::to_owned).collect());
         Ok(Self { networks, names, hosts })
+    }
+
+    fn hosts(layers: &Layers, daemon: &'static str) -> Result<Option<HostsPaths>, OptionError> {
+        let given = |id| layers.get::<PathBuf>(id).cloned();
+        let (allow, deny) = (given("hosts-allow"), given("hosts-deny"));
+        if !layers.switch("use-libwrap") {
+            let alone = [("hosts-allow", &allow), ("hosts-deny", &deny)];
+            return match alone.iter().find(|(_, path)| path.is_some()) {
+                Some((id, _)) => Err(layers.refuse(id, "only goes with -T")),
+                None => Ok(None),
+            };
+        }
+        Ok(Some(HostsPaths {
+            allow: allow.unwrap_or_else(|| "/etc/hosts.allow".into()),
+            deny_is_needed: deny.is_some(),
+            deny: deny.unwrap_or_else(|| "/etc/hosts.deny".into()),
+            daemon,
+        }))
     }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+    network
+        .ok()
+        .and_then(canonical)
+        .ok_or_else(|| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+}
+
+/// IPv4 for IPv4 that is written as a part of IPv6, as clients' addresses are
+/// compared. None for one of those that reaches beyond IPv4.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    match network.addr().to_canonical() {
+        address @ IpAddr::V4(_) if network.addr().is_ipv6() => {
+            IpNet::new(address, network.prefix_len().checked_sub(96)?).ok()
+        }
+        _ => Some(network),
+    }
 }
 
 // === impl Access ===
 
 impl Access {
-    /// For the program that rules call `daemon`. The files of `-T` are read
-    /// again when they change. Must be called within a tokio runtime.
+    /// The files of `-T` are read again when they change. Must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// What is wrong with a file.
-    pub fn start(options: AccessOptions, daemon: &'static str) -> Result<Self, String> {
-        let hosts = options.hosts.map(|(allow, deny)| {
-            let files = vec![allow.clone(), deny.clone()];
-            Reloaded::start("hosts.allow and hosts.deny", files, move || HostsFiles::read(&allow, &deny))
+    pub fn start(options: AccessOptions) -> Result<Self, String> {
+        let hosts = options.hosts.map(|paths| {
+            let files = vec![paths.allow.clone(), paths.deny.clone()];
+            let reader = HostsReader::new(paths);
+            Reloaded::start("hosts.allow and hosts.deny", files, move || reader.read())
         });
         let names = options
             .names
             .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
-        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, daemon })
+        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, lookups: Names::default() })
     }
 
-    /// Whether a client of this address may connect.
+    /// Whether a client of this address may connect, as `--allow` says.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn admit(&self, peer: IpAddr) -> Result<(), Refused> {
+    pub fn admit_address(&self, peer: IpAddr) -> Result<(), Refused> {
         // Of a socket for both, IPv4 comes as a part of IPv6.
         let peer = peer.to_canonical();
-        if let Some(networks) = &self.networks
-            && !networks.iter().any(|network| network.contains(&peer))
-        {
-            return Err(Refused::Network);
+        match &self.networks {
+            Some(networks) if !networks.iter().any(|network| network.contains(&peer)) => {
+                Err(Refused::Network)
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Whether a client of this address may connect, as the files of `-T`
+    /// say. Where they have names, the answer takes up to 3 s.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn admit_host(&self, peer: IpAddr) -> Result<(), Refused> {
         match &self.hosts {
-            Some(hosts) if !hosts.get().admit(self.daemon, peer).await => Err(Refused::Hosts),
+            Some(hosts) if !hosts.get().admit(peer.to_canonical(), &self.lookups).await => {
+                Err(Refused::Hosts)
+            }
             _ => Ok(()),
         }
     }
@@ -166,5 +210,26 @@ impl Access {
         let shown: Vec<_> = names.iter().take(8).map(|name| name.escape_debug().to_string()).collect();
         let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
         Err(Refused::Name(shown.chars().take(300).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_ipv4_may_be_written_as_ipv6() {
+        for (text, address) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), address, "{text}");
+        }
+        for wrong in ["::ffff:10.0.0.0/95", "::ffff:10.0.0.0/8", "10.0.0.0/33", "host"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -20,5 +20,5 @@ pub use crate::{
     handshakes::{Handshakes, Slot},
     identity::IdentityFiles,
     password::Password,
-    penalties::{Delay, Penalties},
+    penalties::{Penalties, TooManyWait},
 };

@@ -1,38 +1,65 @@
 //! hosts.allow and hosts.deny, as hosts_access(5) has them.
 //!
 //! The first rule of hosts.allow that matches lets a client in; else the
-//! first of hosts.deny that matches keeps it out; else it is let in. What a
-//! rule does beyond that (its options and commands) is refused, as a rule
-//! that is passed over would let in whom it keeps out.
+//! first of hosts.deny that matches keeps it out; else it is let in. Rules for
+//! other programs are passed over, whatever they hold. What a rule for this
+//! one does beyond that (its options and commands) is refused, as a rule that
+//! is passed over would let in whom it keeps out.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
-    time::Duration,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use tokio::{task::spawn_blocking, time::timeout};
+use wildmatch::WildMatch;
 
-/// Both files.
+use super::{canonical, names::Names};
+
+/// Where both files are, and what they call this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostsPaths {
+    pub(super) allow: PathBuf,
+    pub(super) deny: PathBuf,
+    /// Whether it is wrong that hosts.deny is not there: so where somebody
+    /// has said where it is.
+    pub(super) deny_is_needed: bool,
+    pub(super) daemon: &'static str,
+}
+
+/// Reads both files again and again, and does not believe at first sight that
+/// hosts.deny keeps nobody out any more: an editor may be at work on it.
+#[derive(Debug)]
+pub(super) struct HostsReader {
+    paths: HostsPaths,
+    before: Mutex<Before>,
+}
+
+/// What the last reading has left behind.
+#[derive(Debug, Default)]
+struct Before {
+    /// Whether the rules in use keep anybody out.
+    denies: bool,
+    /// Whether hosts.deny was found without a rule, and not believed.
+    doubted: bool,
+}
+
+/// The clients of each rule for this program, of both files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HostsFiles {
-    allow: Vec<Rule>,
-    deny: Vec<Rule>,
+    allow: Vec<Clients>,
+    deny: Vec<Clients>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    daemons: List,
-    clients: List,
-}
+type Clients = List<Pattern>;
 
 /// `a b EXCEPT c d`; what follows `EXCEPT` may have one itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct List {
-    any: Vec<Pattern>,
-    except: Option<Box<List>>,
+struct List<P> {
+    any: Vec<P>,
+    except: Option<Box<List<P>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,41 +81,88 @@ enum Pattern {
 /// A client as rules see it.
 struct Client {
     address: IpAddr,
-    /// In lower case; found by the address, and leading back to it.
+    /// In lower case.
     name: Option<String>,
+}
+
+// === impl HostsPaths ===
+
+impl HostsPaths {
+    /// Reads both; one that is not there, and need not be, is as if empty.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// One line with the file, the line and what is wrong.
+    pub(super) fn read(&self) -> Result<HostsFiles, String> {
+        let read = |path, is_needed| read(path, is_needed, self.daemon);
+        Ok(HostsFiles { allow: read(&self.allow, false)?, deny: read(&self.deny, self.deny_is_needed)? })
+    }
+}
+
+// === impl HostsReader ===
+
+impl HostsReader {
+    pub(super) fn new(paths: HostsPaths) -> Self {
+        Self { paths, before: Mutex::default() }
+    }
+
+    /// Reads both. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`HostsPaths::read`], and once where hosts.deny has lost all
+    /// of its rules: the next time, it is believed.
+    pub(super) fn read(&self) -> Result<HostsFiles, String> {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubted = mem::take(&mut before.doubted);
+        let files = self.paths.read()?;
+        let (denies, deny) = (!files.deny.is_empty(), self.paths.deny.display());
+        if before.denies && !denies {
+            if !doubted {
+                before.doubted = true;
+                return Err(format!("{deny}: no rule is left (it is looked at once more)"));
+            }
+            tracing::warn!("{deny}: no rule is left: it keeps nobody out");
+        }
+        before.denies = denies;
+        Ok(files)
+    }
 }
 
 // === impl HostsFiles ===
 
 impl HostsFiles {
-    /// Reads both; one that is not there is as if empty. Blocks.
-    ///
-    /// # Errors
-    /// One line with the file, the line and what is wrong.
-    pub(super) fn read(allow: &Path, deny: &Path) -> Result<Self, String> {
-        Ok(Self { allow: read(allow)?, deny: read(deny)? })
-    }
-
-    /// Whether `daemon` serves a client of this address.
-    pub(super) async fn admit(&self, daemon: &str, address: IpAddr) -> bool {
-        let rules = || self.allow.iter().chain(&self.deny);
-        let name = if rules().any(|rule| rule.clients.has_names()) { name_of(address).await } else { None };
-        let client = Client { address, name };
-        let matches = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(daemon, &client));
-        matches(&self.allow) || !matches(&self.deny)
+    /// Whether a client of this address is served. Its name is asked for
+    /// where a rule that has names is reached.
+    pub(super) async fn admit(&self, address: IpAddr, names: &Names) -> bool {
+        let mut client = Client { address, name: None };
+        let mut asked = false;
+        for (rules, admits) in [(&self.allow, true), (&self.deny, false)] {
+            for rule in rules {
+                if !asked && rule.has_names() {
+                    client.name = names.of(address).await;
+                    asked = true;
+                }
+                if rule.matches(&|pattern| client.is(pattern)) {
+                    return admits;
+                }
+            }
+        }
+        true
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Rule>, String> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+fn read(path: &Path, is_needed: bool, daemon: &str) -> Result<Vec<Clients>, String> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_needed => return Ok(Vec::new()),
         text => text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?,
     };
-    parse(&text).map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))
+    // A comment may be older than UTF-8.
+    parse(&String::from_utf8_lossy(&text), daemon)
+        .map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))
 }
 
-/// The rules, or the line that is wrong and why.
-fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
+/// The rules for `daemon`, or the line that is wrong and why.
+fn parse(text: &str, daemon: &str) -> Result<Vec<Clients>, (usize, String)> {
     let mut rules = Vec::new();
     let (mut rule, mut began) = (String::new(), 0);
     for (at, line) in text.lines().enumerate() {
@@ -104,7 +178,7 @@ fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
         let whole = std::mem::take(&mut rule);
         let whole = whole.trim();
         if !whole.is_empty() && !whole.starts_with('#') {
-            rules.push(parse_rule(whole).map_err(|why| (began, format!("{whole:?}: {why}")))?);
+            rules.extend(parse_rule(whole, daemon).map_err(|why| (began, format!("{whole:?}: {why}")))?);
         }
     }
     if rule.trim().is_empty() {
@@ -114,14 +188,16 @@ fn parse(text: &str) -> Result<Vec<Rule>, (usize, String)> {
     }
 }
 
-fn parse_rule(line: &str) -> Result<Rule, String> {
+/// None for a rule that is for other programs.
+fn parse_rule(line: &str, daemon: &str) -> Result<Option<Clients>, String> {
     let fields = fields(line);
-    match &fields[..] {
-        [daemons, clients] => Ok(Rule {
-            daemons: parse_list(daemons, &|word| daemon(word))?,
-            clients: parse_list(clients, &|word| client(word))?,
-        }),
-        [_] => Err("a rule is DAEMONS : CLIENTS".to_owned()),
+    let daemons = parse_list(fields[0], &|word| is_named(daemon, word))?;
+    if !daemons.matches(&|is_ours| *is_ours) {
+        return Ok(None);
+    }
+    match &fields[1..] {
+        [clients] => parse_list(clients, &client).map(Some),
+        [] => Err("a rule is DAEMONS : CLIENTS".to_owned()),
         _ => Err(
             "options and commands behind the second colon are not carried out (write the rule without them)"
                 .to_owned(),
@@ -144,13 +220,14 @@ fn fields(line: &str) -> Vec<&str> {
     .collect()
 }
 
-fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> Result<List, String> {
+fn parse_list<P>(text: &str, pattern: &dyn Fn(&str) -> Result<P, String>) -> Result<List<P>, String> {
     let words = text.split([' ', '\t', ',']).filter(|word| !word.is_empty());
     let mut parts = vec![Vec::new()];
     for word in words {
-        match word {
-            "EXCEPT" => parts.push(Vec::new()),
-            _ => parts.last_mut().expect("there is one from the start").push(pattern(word)?),
+        if word.eq_ignore_ascii_case("EXCEPT") {
+            parts.push(Vec::new());
+        } else {
+            parts.last_mut().expect("there is one from the start").push(pattern(word)?);
         }
     }
     if parts.iter().any(Vec::is_empty) {
@@ -161,24 +238,29 @@ fn parse_list(text: &str, pattern: &dyn Fn(&str) -> Result<Pattern, String>) -> 
     list.ok_or_else(|| "a list is empty".to_owned())
 }
 
-fn daemon(word: &str) -> Result<Pattern, String> {
-    match word {
-        "ALL" => Ok(Pattern::All),
-        _ if word.contains(['@', '/', '*', '?']) => Err(format!("{word}: a program's name or ALL is needed")),
-        _ => Ok(Pattern::Name(word.to_owned())),
+/// Whether this word of a list of programs names `daemon`. What depends on
+/// more than the name is refused, unless the name settles it.
+fn is_named(daemon: &str, word: &str) -> Result<bool, String> {
+    // `program@address`: only where the server has that address.
+    let (name, depends) = word.split_once('@').map_or((word, false), |(name, _)| (name, true));
+    let pattern = WildMatch::new(&name.to_ascii_lowercase());
+    let may_be = name.eq_ignore_ascii_case("ALL") || name.contains('/') || pattern.matches(daemon);
+    if may_be && (depends || name.contains(['/', '*', '?'])) {
+        return Err(format!("{word}: a program's name or ALL is needed"));
     }
+    Ok(may_be)
 }
 
 fn client(word: &str) -> Result<Pattern, String> {
     let unknown = || format!("{word}: this kind of pattern is not known here");
-    match word {
+    // libwrap compares without regard to case (strcasecmp).
+    match word.to_ascii_uppercase().as_str() {
         "ALL" => return Ok(Pattern::All),
         "LOCAL" => return Ok(Pattern::Local),
         "KNOWN" => return Ok(Pattern::Known),
         "UNKNOWN" => return Ok(Pattern::Unknown),
-        _ if word.starts_with(['/', '@']) || word.contains(['@', '*', '?']) || word == "PARANOID" => {
-            return Err(unknown());
-        }
+        "PARANOID" => return Err(unknown()),
+        _ if word.starts_with('/') || word.contains(['@', '*', '?']) => return Err(unknown()),
         _ => {}
     }
     if let Some((address, mask)) = word.split_once('/') {
@@ -187,7 +269,8 @@ fn client(word: &str) -> Result<Pattern, String> {
             let network = Ipv4Net::with_netmask(address, mask);
             return network.map(|network| Pattern::Network(network.into())).map_err(|_| unknown());
         }
-        return format!("{address}/{mask}").parse().map(Pattern::Network).map_err(|_| unknown());
+        let network = format!("{address}/{mask}").parse().ok().and_then(canonical);
+        return network.map(Pattern::Network).ok_or_else(unknown);
     }
     let bare = word.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
@@ -201,22 +284,13 @@ fn client(word: &str) -> Result<Pattern, String> {
     }
 }
 
-impl Rule {
-    fn matches(&self, daemon: &str, client: &Client) -> bool {
-        let is_daemon = |pattern: &Pattern| match pattern {
-            Pattern::All => true,
-            Pattern::Name(name) => name == daemon,
-            _ => false,
-        };
-        self.daemons.matches(&is_daemon) && self.clients.matches(&|pattern| client.is(pattern))
+impl<P> List<P> {
+    fn matches(&self, is: &dyn Fn(&P) -> bool) -> bool {
+        self.any.iter().any(is) && !self.except.as_ref().is_some_and(|except| except.matches(is))
     }
 }
 
-impl List {
-    fn matches(&self, is: &dyn Fn(&Pattern) -> bool) -> bool {
-        self.any.iter().any(is) && !self.except.as_ref().is_some_and(|except| except.matches(is))
-    }
-
+impl List<Pattern> {
     fn has_names(&self) -> bool {
         let by_address =
             |pattern: &Pattern| matches!(pattern, Pattern::All | Pattern::Prefix(_) | Pattern::Network(_));
@@ -240,33 +314,23 @@ impl Client {
     }
 }
 
-/// The name of an address, if it leads back to it: whoever owns an address
-/// writes its name.
-async fn name_of(address: IpAddr) -> Option<String> {
-    let lookup = move || {
-        let name = dns_lookup::lookup_addr(&address).ok()?;
-        // Without a name, the resolver gives the address back.
-        let is_name = name.parse::<IpAddr>().is_err();
-        let back = dns_lookup::lookup_host(&name).ok()?;
-        let leads_back = back.into_iter().any(|found| found.to_canonical() == address);
-        (is_name && leads_back).then(|| name.trim_end_matches('.').to_lowercase())
-    };
-    timeout(LOOKUP, spawn_blocking(lookup)).await.ok()?.ok()?
-}
-
-/// How long a name is waited for; then there is none.
-const LOOKUP: Duration = Duration::from_secs(3);
-
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
     use super::*;
 
+    const DAEMON: &str = "tentacle_server";
+
     fn files(allow: &str, deny: &str) -> HostsFiles {
-        HostsFiles { allow: parse(allow).unwrap(), deny: parse(deny).unwrap() }
+        HostsFiles { allow: parse(allow, DAEMON).unwrap(), deny: parse(deny, DAEMON).unwrap() }
     }
 
     async fn admits(files: &HostsFiles, address: &str) -> bool {
-        files.admit("tentacle_server", address.parse().unwrap()).await
+        files.admit(address.parse().unwrap(), &Names::default()).await
     }
 
     #[tokio::test]
@@ -285,6 +349,7 @@ mod tests {
             ("192.168.", "192.168.7.1", "192.169.7.1"),
             ("131.155.72.0/255.255.254.0", "131.155.73.255", "131.155.74.0"),
             ("10.1.0.0/16", "10.1.9.9", "10.2.0.1"),
+            ("[::ffff:10.1.0.0]/112", "10.1.9.9", "10.2.0.1"),
             ("[2001:db8::]/32", "2001:db8:7::1", "2001:db9::1"),
             ("[::1]", "::1", "::2"),
             ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
@@ -300,6 +365,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn words_are_compared_without_regard_to_case() {
+        for (deny, kept_out) in [
+            ("all: all", true),
+            ("Tentacle_Server: All", true),
+            ("ALL: ALL except 127.0.0.1", false),
+            ("all except TENTACLE_SERVER: all", false),
+            ("all: known except Local", false),
+            ("all: known", true),
+        ] {
+            assert_eq!(admits(&files("", deny), "127.0.0.1").await, !kept_out, "{deny}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_a_rule_that_has_names_is_reached() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let names = Names::by(move |_| {
+            count.fetch_add(1, SeqCst);
+            Some("web01.example".to_owned())
+        });
+        let address = "10.0.0.1".parse().unwrap();
+        for (allow, deny, admitted, looked_up) in [
+            ("ALL: 10.", "ALL: .example", true, 0),
+            ("sshd: .example\nALL: 10.", "ALL: ALL", true, 0),
+            ("ALL: 192.168.", "ALL: ALL\nALL: KNOWN", false, 0),
+            ("ALL: 192.168.", "ALL: web01.example\nALL: LOCAL", false, 1),
+        ] {
+            assert_eq!(files(allow, deny).admit(address, &names).await, admitted, "{allow}; {deny}");
+            assert_eq!(asked.load(SeqCst), looked_up, "{allow}; {deny}");
+        }
+    }
+
+    #[tokio::test]
     async fn names_are_looked_up_where_a_rule_has_them() {
         let local = files("ALL: localhost", "ALL: ALL");
         assert!(admits(&local, "127.0.0.1").await);
@@ -311,9 +410,69 @@ mod tests {
 
     #[test]
     fn comments_and_continued_lines_are_read() {
-        let rules = parse("# a comment: x: y\n\ntentacle_server : \\\n 10. \\\n 192.168.\n").unwrap();
+        let rules = parse("# a comment: x: y\n\ntentacle_server : \\\n 10. \\\n 192.168.\n", DAEMON).unwrap();
         assert_eq!(rules.len(), 1);
-        assert_eq!(rules[0].clients.any.len(), 2);
+        assert_eq!(rules[0].any.len(), 2);
+    }
+
+    #[test]
+    fn rules_for_other_programs_are_passed_over_whatever_they_hold() {
+        for rule in [
+            "sshd: ALL: allow",
+            "sshd, in.*: @admins",
+            "sshd: /etc/hosts.admins",
+            "in.ftpd@10.0.0.1: ALL",
+            "ALL EXCEPT Tentacle_Server: ALL: spawn /bin/date",
+            "sshd: 2001:db8::1",
+            "sshd",
+        ] {
+            assert_eq!(parse(rule, DAEMON), Ok(Vec::new()), "{rule}");
+        }
+        let except = parse("ALL EXCEPT in.ftpd@10.0.0.1: 10.", DAEMON).unwrap();
+        assert_eq!(except.len(), 1);
+    }
+
+    #[test]
+    fn a_comment_may_hold_any_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts.deny");
+        fs::write(&path, b"# f\xfcr alle\nALL: ALL\n").unwrap();
+        assert_eq!(read(&path, true, DAEMON).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn that_hosts_deny_keeps_nobody_out_any_more_is_believed_at_the_second_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let deny = folder.path().join("deny");
+        let reader = |deny_is_needed| {
+            let (allow, deny) = (folder.path().join("allow"), deny.clone());
+            HostsReader::new(HostsPaths { allow, deny, deny_is_needed, daemon: DAEMON })
+        };
+        let denied = |read: Result<HostsFiles, String>| read.map(|files| files.deny.len());
+        fs::write(&deny, "ALL: ALL\n").unwrap();
+        let (given, default) = (reader(true), reader(false));
+        assert_eq!(denied(given.read()), Ok(1));
+        assert_eq!(denied(default.read()), Ok(1));
+        for text in [Some(""), None, Some("# ALL: ALL\n")] {
+            let empty = || match text {
+                Some(text) => fs::write(&deny, text).unwrap(),
+                None => fs::remove_file(&deny).unwrap(),
+            };
+            empty();
+            assert!(denied(default.read()).unwrap_err().contains("deny: no rule is left"));
+            // The editor was at work.
+            fs::write(&deny, "ALL: ALL\nALL: 10.\n").unwrap();
+            assert_eq!(denied(default.read()), Ok(2));
+            empty();
+            assert!(default.read().is_err());
+            assert_eq!(denied(default.read()), Ok(0));
+            assert_eq!(denied(default.read()), Ok(0));
+            fs::write(&deny, "ALL: ALL\n").unwrap();
+            assert_eq!(denied(default.read()), Ok(1));
+        }
+        // Where it was said where it is, it must be there.
+        fs::remove_file(&deny).unwrap();
+        assert!(given.read().is_err() && given.read().is_err());
     }
 
     #[test]
@@ -326,14 +485,19 @@ mod tests {
             ("ALL: @netgroup\n", 1, "@netgroup"),
             ("ALL: root@10.0.0.1\n", 1, "root@10.0.0.1"),
             ("ALL: PARANOID\n", 1, "PARANOID"),
+            ("all: paranoid\n", 1, "paranoid"),
             ("ALL: *.example.com\n", 1, "*.example.com"),
             ("ALL: 10.0.0.0/33\n", 1, "10.0.0.0/33"),
+            ("ALL: [::ffff:10.0.0.0]/8\n", 1, "::ffff:10.0.0.0"),
             ("ALL: ALL EXCEPT\n", 1, "a list is empty"),
             ("ALL:\n", 1, "a list is empty"),
-            ("in@host: ALL\n", 1, "in@host"),
+            ("sshd, tentacle_server@10.0.0.1: ALL\n", 1, "tentacle_server@10.0.0.1: a program's name"),
+            ("all@10.0.0.1: ALL\n", 1, "all@10.0.0.1: a program's name"),
+            ("TENTACLE_*: ALL\n", 1, "TENTACLE_*: a program's name"),
+            ("/etc/daemons: ALL\n", 1, "/etc/daemons: a program's name"),
             ("ALL: 10. \\\n", 1, "ends in a backslash"),
         ] {
-            let (at, why) = parse(text).unwrap_err();
+            let (at, why) = parse(text, DAEMON).unwrap_err();
             assert_eq!(at, line, "{text}");
             assert!(why.contains(said), "{text}: {why}");
         }
