@@ -10,6 +10,6 @@ pub mod tls;
 pub use crate::{
     dialer::{Address, AddressError, DialError, Dialer, dial},
     http_connect::{HttpProxy, TunnelError},
-    listener::{ListenError, bind},
+    listener::{ListenError, Listeners},
     stream::Stream,
 };

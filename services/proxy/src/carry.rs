@@ -1,0 +1,187 @@
+//! Carrying a session's bytes in both directions.
+
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind},
+    net::Shutdown,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use crate::pipe::Pipe;
+
+/// What went over, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// Bytes from the client.
+    pub(crate) sent: u64,
+    /// Bytes to the client.
+    pub(crate) received: u64,
+    pub(crate) end: Result<(), Broken>,
+}
+
+/// Why a session did not end by itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the client's connection failed: {0}")]
+    Client(io::Error),
+    #[error("the server's connection failed: {0}")]
+    Server(io::Error),
+    #[error("no byte in either direction for {} s", .0.as_secs_f32())]
+    Idle(Duration),
+}
+
+/// Carries what each side sends to the other, until both have ended; each
+/// direction ends by itself. A side that fails ends both, and so does silence
+/// of both for `idle`.
+pub(crate) async fn carry(client: &TcpStream, server: &TcpStream, idle: Duration) -> Carried {
+    let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+    let both = async {
+        let up = direction(client, server, &sent);
+        let down = direction(server, client, &received);
+        let up = async { up.await.map_err(|side| side.of(Broken::Client, Broken::Server)) };
+        let down = async { down.await.map_err(|side| side.of(Broken::Server, Broken::Client)) };
+        tokio::try_join!(up, down).map(|_| ())
+    };
+    let end = tokio::select! {
+        end = both => end,
+        () = silence(&sent, &received, idle) => Err(Broken::Idle(idle)),
+    };
+    if end.is_err() {
+        // Who waits for the rest must not take this for its end.
+        for side in [client, server] {
+            let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+        }
+    }
+    Carried { sent: sent.into_inner(), received: received.into_inner(), end }
+}
+
+/// Waits until nothing has gone over for `idle`.
+async fn silence(sent: &AtomicU64, received: &AtomicU64, idle: Duration) {
+    // Looked at now and then: the path of bytes needs no clock for it.
+    let step = idle / LOOKS;
+    let (mut before, mut quiet) = (0, 0);
+    let mut at = Instant::now();
+    while quiet < LOOKS {
+        at += step;
+        sleep_until(at).await;
+        let now = sent.load(Relaxed).wrapping_add(received.load(Relaxed));
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+    }
+}
+
+/// Which side of a direction failed.
+enum Side {
+    From(io::Error),
+    To(io::Error),
+}
+
+impl Side {
+    fn of(self, from: fn(io::Error) -> Broken, to: fn(io::Error) -> Broken) -> Broken {
+        match self {
+            Self::From(error) => from(error),
+            Self::To(error) => to(error),
+        }
+    }
+}
+
+async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+    loop {
+        from.readable().await.map_err(Side::From)?;
+        match step(from, to, count)? {
+            Step::Again => {}
+            Step::Rest(rest) => {
+                let mut rest = &rest[..];
+                while !rest.is_empty() {
+                    to.writable().await.map_err(Side::To)?;
+                    if let Some(written) = unless_blocked(to.try_write(rest)).map_err(Side::To)? {
+                        count.fetch_add(written as u64, Relaxed);
+                        rest = &rest[written..];
+                    }
+                }
+            }
+            Step::Much => bulk(from, to, count).await?,
+            Step::End => {
+                // Who has gone already has nothing more to learn.
+                let _ = SockRef::from(to).shutdown(Shutdown::Write);
+                return Ok(());
+            }
+        }
+    }
+}
+
+enum Step {
+    /// What came went out, or nothing had come.
+    Again,
+    /// What the other side did not take at once.
+    Rest(Vec<u8>),
+    /// It went out, and more is there.
+    Much,
+    End,
+}
+
+/// Moves what has come by a copy: for little, that costs less than a pipe. The
+/// buffer is the thread's, so that a session that waits holds none.
+fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Side> {
+    thread_local! {
+        static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LITTLE].into());
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let Some(read) = unless_blocked(from.try_read(buffer)).map_err(Side::From)? else {
+            return Ok(Step::Again);
+        };
+        if read == 0 {
+            return Ok(Step::End);
+        }
+        let written = unless_blocked(to.try_write(&buffer[..read])).map_err(Side::To)?.unwrap_or(0);
+        count.fetch_add(written as u64, Relaxed);
+        Ok(match written {
+            _ if written < read => Step::Rest(buffer[written..read].to_vec()),
+            LITTLE => Step::Much,
+            _ => Step::Again,
+        })
+    })
+}
+
+/// Moves what comes through a pipe, for as long as it comes without a pause.
+async fn bulk(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+    // Without one, it goes on by copies.
+    let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
+    loop {
+        let filled = from.try_io(Interest::READABLE, || pipe.fill(from));
+        // Nothing, or the end: the next step sees which.
+        if unless_blocked(filled).map_err(Side::From)?.is_none_or(|count| count == 0) {
+            return Ok(());
+        }
+        while pipe.held() > 0 {
+            match unless_blocked(to.try_io(Interest::WRITABLE, || pipe.drain(to))).map_err(Side::To)? {
+                Some(moved) => _ = count.fetch_add(moved as u64, Relaxed),
+                None => to.writable().await.map_err(Side::To)?,
+            }
+        }
+        // Others of the thread have their turn.
+        tokio::task::consume_budget().await;
+    }
+}
+
+fn unless_blocked<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that are moved by a copy.
+const LITTLE: usize = 16 * 1024;
+
+/// Looks at a session within its deadline.
+const LOOKS: u32 = 8;

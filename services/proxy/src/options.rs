@@ -1,0 +1,121 @@
+//! The proxy's options: those of the peers' server with `-b`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Command;
+use protocol::Deadline;
+use runtime::{
+    logs,
+    options::{FileFormat, Layers, OptionError, Program, Sets, Token, service},
+};
+use security::AccessOptions;
+use transport::Address;
+
+/// What a proxy does; valid.
+#[derive(Debug)]
+pub struct Options {
+    /// Addresses and names to listen on.
+    pub addresses: Vec<String>,
+    /// TCP port.
+    pub port: u16,
+    /// Where to pass connections on to; not empty.
+    pub upstreams: Vec<Address>,
+    /// Connections at once; more wait until one ends.
+    pub max_connections: usize,
+    /// Whether to go to the background.
+    pub daemon: bool,
+    /// How long an upstream is waited for, and a session without a byte.
+    pub deadline: Deadline,
+    /// A folder that was given, as the peers' proxy wants one, and is not used.
+    pub directory: Option<PathBuf>,
+    /// Which clients are let in.
+    pub access: AccessOptions,
+    /// How long a drain waits for sessions.
+    pub drain_timeout: Duration,
+    /// The log.
+    pub logs: logs::Settings,
+}
+
+/// The options that the proxy takes, for a program of this name.
+pub fn program(name: &'static str) -> Program {
+    let command = Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Passes Tentacle sessions on to a server, byte for byte.")
+        .after_help(AFTER_HELP)
+        .args(service::listening())
+        .args(service::upstream())
+        .arg(service::directory().hide(true))
+        .args(security::access_arguments().into_iter().filter(|arg| arg.get_id() != "allow-name"))
+        .args(service::waiting())
+        .args(logs::arguments());
+    Program::new(command).file("config", FileFormat::TentacleServer, TOKENS)
+}
+
+impl Options {
+    /// Takes what the layers say, of this program or of `tentacle_server`, and
+    /// the defaults for the rest.
+    ///
+    /// # Errors
+    /// One line that names the option, its value and what is allowed.
+    pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+        let number = |id, default| layers.get::<u64>(id).copied().unwrap_or(default);
+        let time = |id, default| layers.get::<Duration>(id).copied().unwrap_or(Duration::from_secs(default));
+        let retries = u32::try_from(number("retries", 3)).unwrap_or(u32::MAX);
+        Ok(Self {
+            addresses: service::addresses(layers)?,
+            port: layers.get("port").copied().unwrap_or(41121),
+            upstreams: upstreams(layers)?,
+            max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
+            daemon: layers.switch("daemon"),
+            deadline: Deadline::new(time("timeout", 1), retries),
+            directory: layers.get("directory").cloned(),
+            access: AccessOptions::from_layers(layers, DAEMON)?,
+            drain_timeout: time("drain-timeout", 25),
+            logs: logs::Settings::from_layers(layers),
+        })
+    }
+}
+
+fn upstreams(layers: &Layers) -> Result<Vec<Address>, OptionError> {
+    let Some(list) = layers.get::<String>("proxy-ip") else {
+        let why = "where to pass connections on to must be named: -b HOST";
+        return Err(layers.refuse("proxy-ip", why));
+    };
+    let port = layers.get("proxy-port").copied().unwrap_or(41121);
+    let parse = |host: &str| {
+        Address::parse(host, port).map_err(|why| layers.refuse("proxy-ip", format!("{host:?}: {why}")))
+    };
+    list.split(',').map(parse).collect()
+}
+
+/// What hosts.allow and hosts.deny call this program, whatever its name.
+const DAEMON: &str = "tentacle_server";
+
+const TOKENS: &[Token] = &[
+    Token { name: "addresses", sets: Sets::Value("addresses") },
+    Token { name: "port", sets: Sets::Value("port") },
+    Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
+    Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "max_connections", sets: Sets::Value("max-connections") },
+    Token { name: "daemon", sets: Sets::Switch("daemon") },
+    Token { name: "quiet", sets: Sets::Switch("quiet") },
+    Token { name: "retries", sets: Sets::Value("retries") },
+    Token { name: "directory", sets: Sets::Value("directory") },
+    Token { name: "timeout", sets: Sets::Value("timeout") },
+    Token { name: "verbose", sets: Sets::By(logs::verbose_token) },
+    Token { name: "log_file", sets: Sets::Value("log-file") },
+    Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
+    Token { name: "allow", sets: Sets::Value("allow") },
+];
+
+const AFTER_HELP: &str = "\
+Each option is also read from TENTACLE_EXT_OPTS (a piece of command line), from a variable
+such as TENTACLE_PROXY_IP, and from the file of -F, in this order.
+
+Passwords and TLS are between the client and the server: both pass through as they are.
+
+Examples:
+  tentacle-proxy -b 192.0.2.1
+        pass connections on to the server there
+  tentacle-proxy -a 10.0.0.5 -b buffers.example,192.0.2.2:41122
+        to the one with the fewest connections of several; a name may stand for many";

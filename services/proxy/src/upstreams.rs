@@ -1,0 +1,256 @@
+//! Where connections are passed on to.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use protocol::Deadline;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+use transport::Address;
+
+/// The servers behind the proxy. Each connection goes to the one that has the
+/// fewest; one that could not be reached is tried last for a while.
+///
+/// Names are looked up again and again, as what a name of Kubernetes stands
+/// for changes.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    hosts: Vec<Address>,
+    patience: Duration,
+    /// Where the proxy itself listens: a connection to there would come back.
+    own: Vec<SocketAddr>,
+    found: tokio::sync::Mutex<Found>,
+    servers: Mutex<HashMap<SocketAddr, Arc<Upstream>>>,
+}
+
+/// A connection to a server; it counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    _counted: Counted,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoUpstream {
+    #[error("no server could be reached: {0}")]
+    Unreachable(String),
+    #[error("no server could be reached within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+}
+
+/// What the names stood for the last time.
+#[derive(Debug, Default)]
+struct Found {
+    addresses: Vec<SocketAddr>,
+    /// Names that stand for nothing now.
+    lost: Vec<String>,
+    at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Upstream {
+    connections: AtomicUsize,
+    passed_over: Mutex<PassedOver>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct PassedOver {
+    until: Option<Instant>,
+    /// In a row.
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Counted(Arc<Upstream>);
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    pub(crate) fn new(hosts: Vec<Address>, deadline: Deadline, own: Vec<SocketAddr>) -> Self {
+        Self {
+            hosts,
+            patience: deadline.as_duration(),
+            own,
+            found: tokio::sync::Mutex::default(),
+            servers: Mutex::default(),
+        }
+    }
+
+    /// A connection to the server that has the fewest of those that can be
+    /// reached.
+    ///
+    /// # Errors
+    /// [`NoUpstream`]: the last server's reason.
+    pub(crate) async fn connect(&self) -> Result<Connected, NoUpstream> {
+        let ends = Instant::now() + self.patience;
+        let (addresses, mut last) = timeout_at(ends, self.addresses()).await.map_err(|_| self.timed_out())?;
+        let servers = self.in_turn(addresses);
+        for (tried, (address, server)) in servers.iter().enumerate() {
+            // A server that swallows everything must not take the time of the
+            // next one.
+            let now = Instant::now();
+            let untried = u32::try_from(servers.len() - tried).unwrap_or(u32::MAX);
+            let until = now + ends.saturating_duration_since(now) / untried;
+            // From here on, so that connections that begin together are shared
+            // out.
+            let counted = Counted::new(server);
+            let why = match timeout_at(until, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) if self.is_own(&stream) => "the proxy itself listens there (-b)".to_owned(),
+                Ok(Ok(stream)) => match stream.set_nodelay(true) {
+                    Ok(()) => {
+                        server.reached(*address);
+                        return Ok(Connected { stream, address: *address, _counted: counted });
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            server.failed(*address, &why);
+            last = Some(format!("{address}: {why}"));
+        }
+        Err(last.map_or_else(|| self.timed_out(), NoUpstream::Unreachable))
+    }
+
+    fn timed_out(&self) -> NoUpstream {
+        NoUpstream::TimedOut(self.patience)
+    }
+
+    /// Those that were reached the last time first, of them those with the
+    /// fewest connections.
+    fn in_turn(&self, addresses: Vec<SocketAddr>) -> Vec<(SocketAddr, Arc<Upstream>)> {
+        let mut known = self.servers();
+        // What is of no name any more is forgotten once its connections end.
+        known.retain(|address, server| addresses.contains(address) || server.connections.load(Relaxed) > 0);
+        let mut servers: Vec<_> = addresses
+            .into_iter()
+            .map(|address| (address, Arc::clone(known.entry(address).or_default())))
+            .collect();
+        drop(known);
+        let now = Instant::now();
+        servers
+            .sort_by_cached_key(|(_, server)| (server.is_passed_over(now), server.connections.load(Relaxed)));
+        servers
+    }
+
+    /// What the names stand for, looked up at most every few seconds, and the
+    /// reason of one that stands for nothing.
+    async fn addresses(&self) -> (Vec<SocketAddr>, Option<String>) {
+        // Who comes while it is looked up waits for that.
+        let mut found = self.found.lock().await;
+        if found.at.is_none_or(|at| at.elapsed() >= LOOK_UP_EVERY) {
+            let before = std::mem::take(&mut *found);
+            let mut lost = Vec::new();
+            for host in &self.hosts {
+                let looking = timeout(self.patience / 2, lookup_host((host.host.as_str(), host.port))).await;
+                let why = match looking {
+                    Ok(Ok(addresses)) => {
+                        found.addresses.extend(addresses);
+                        continue;
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer in time".to_owned(),
+                };
+                lost.push(format!("{}: cannot be resolved: {why}", host.host));
+            }
+            found.addresses.sort_unstable();
+            found.addresses.dedup();
+            for why in lost.iter().filter(|why| !before.lost.contains(why)) {
+                tracing::warn!("{why}");
+            }
+            if !lost.is_empty() && found.addresses.is_empty() {
+                // The resolver may be away for a while, the servers not.
+                found.addresses = before.addresses;
+            }
+            found.lost = lost;
+            found.at = Some(Instant::now());
+        }
+        (found.addresses.clone(), found.lost.last().cloned())
+    }
+
+    fn is_own(&self, stream: &TcpStream) -> bool {
+        let (Ok(near), Ok(far)) = (stream.local_addr(), stream.peer_addr()) else { return false };
+        self.own.iter().any(|own| {
+            own.port() == far.port()
+                && (own.ip() == far.ip() || (own.ip().is_unspecified() && near.ip() == far.ip()))
+        })
+    }
+
+    fn servers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Upstream>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, host) in self.hosts.iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{host}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    fn is_passed_over(&self, now: Instant) -> bool {
+        self.passed_over().until.is_some_and(|until| now < until)
+    }
+
+    fn reached(&self, address: SocketAddr) {
+        let before = std::mem::take(&mut *self.passed_over());
+        if before.failures > 0 {
+            tracing::info!(%address, "server reached again");
+        }
+    }
+
+    /// Passes it over, longer each time.
+    fn failed(&self, address: SocketAddr, why: &str) {
+        let mut passed_over = self.passed_over();
+        if passed_over.failures == 0 {
+            tracing::warn!(%address, "server cannot be reached: {why}");
+        }
+        let after = FIRST.saturating_mul(1 << passed_over.failures.min(10)).min(LONGEST);
+        passed_over.failures = passed_over.failures.saturating_add(1);
+        passed_over.until = Some(Instant::now() + after);
+    }
+
+    fn passed_over(&self) -> MutexGuard<'_, PassedOver> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new(server: &Arc<Upstream>) -> Self {
+        server.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How long what a name stands for is taken to be so.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a server that failed is tried last, at first and at most.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);

@@ -1,0 +1,91 @@
+//! Options that every service has which listens.
+
+use std::path::PathBuf;
+
+use clap::{Arg, value_parser};
+
+use super::values::{self, port, seconds};
+use super::{Layers, OptionError, switch, value};
+
+/// Where and how a service listens: `addresses`, `port`, `max-connections`, `daemon` and `config`.
+pub fn listening() -> Vec<Arg> {
+    vec![
+        value(
+            "addresses",
+            'a',
+            "ADDRESS",
+            "Listen on these addresses or host names of IPv4 or IPv6, with commas between [default: 0.0.0.0]",
+        ),
+        value("port", 'p', "PORT", "Listen on this TCP port [default: 41121]").value_parser(port),
+        value(
+            "max-connections",
+            'c',
+            "NUMBER",
+            "Serve so many connections at once; more wait [default: 1024]",
+        )
+        .value_parser(values::count(1..=1_000_000)),
+        switch("daemon", 'd', "Go to the background, and return once connections are accepted"),
+        value("config", 'F', "FILE", "Read the tokens of this tentacle_server.conf")
+            .value_parser(values::existing_file()),
+    ]
+}
+
+/// How long a service waits: `timeout`, `retries` and `drain-timeout`.
+pub fn waiting() -> Vec<Arg> {
+    vec![
+        value("timeout", 't', "SECONDS", "Wait so long for a client, each try [default: 1]")
+            .value_parser(seconds),
+        value(
+            "retries",
+            'r',
+            "NUMBER",
+            "Try again so many times: a client has (retries + 1) x timeout seconds [default: 3]",
+        )
+        .value_parser(values::count(0..=1000)),
+        value(
+            "drain-timeout",
+            None,
+            "SECONDS",
+            "On SIGTERM, give transfers under way so long to end [default: 25]",
+        )
+        .value_parser(seconds),
+    ]
+}
+
+/// `proxy-ip` and `proxy-port`, where a proxy passes connections on to.
+pub fn upstream() -> Vec<Arg> {
+    vec![
+        value(
+            "proxy-ip",
+            'b',
+            "HOST",
+            "Keep no files: pass connections on to a server on these hosts, with commas between, each HOST or HOST:PORT",
+        ),
+        value(
+            "proxy-port",
+            'g',
+            "PORT",
+            "Pass connections on to this TCP port of the hosts of -b [default: 41121]",
+        )
+        .value_parser(port),
+    ]
+}
+
+/// `directory`, the folder of files.
+pub fn directory() -> Arg {
+    value("directory", 's', "DIR", "Keep the files in this folder").value_parser(value_parser!(PathBuf))
+}
+
+/// The list of `addresses`; all of IPv4 where none is given.
+///
+/// # Errors
+/// An address of the list is empty.
+pub fn addresses(layers: &Layers) -> Result<Vec<String>, OptionError> {
+    let Some(list) = layers.get::<String>("addresses") else { return Ok(vec!["0.0.0.0".to_owned()]) };
+    let addresses: Vec<_> = list.split(',').map(|address| address.trim().to_owned()).collect();
+    if addresses.iter().any(String::is_empty) {
+        let why = format!("{list:?}: an address is empty (write one, or several with commas between)");
+        return Err(layers.refuse("addresses", why));
+    }
+    Ok(addresses)
+}
