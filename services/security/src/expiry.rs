@@ -20,9 +20,13 @@ pub(crate) fn watch(files: Vec<PathBuf>) -> Watch {
         loop {
             tokio::time::sleep(DAY).await;
             let files = files.clone();
-            // The runtime ends.
-            if spawn_blocking(move || say(&files)).await.is_err() {
-                return;
+            match spawn_blocking(move || say(&files)).await {
+                Ok(()) => {}
+                Err(ended) if ended.is_panic() => {
+                    tracing::error!("looking at when certificates expire failed in a way that is a bug")
+                }
+                // The runtime ends.
+                Err(_) => return,
             }
         }
     }))
