@@ -141,6 +141,24 @@ fn chains_and_authorities_stand_one_after_the_other() {
 }
 
 #[test]
+fn a_file_in_which_nothing_vouches_for_any_is_no_ca_file() {
+    let (files, small) = (Files::with("p256"), Files::with("rsa1024"));
+    files.openssl("req -new -key key.pem -out web.csr -subj /CN=web02");
+    files.openssl("x509 -req -in web.csr -CA cert.pem -CAkey key.pem -CAcreateserial -out issued.pem");
+    files.write("small.pem", small.text("cert.pem"));
+    let refused = |name: &str| Authorities::load(&files.path(name)).unwrap_err().to_string();
+    let said =
+        "issued.pem: certificate 1 can vouch for nobody: it is neither an authority's nor signed by itself";
+    assert!(refused("issued.pem").ends_with(said), "{}", refused("issued.pem"));
+    assert!(refused("small.pem").ends_with("it has an RSA key below 2048 bits, which is not taken"));
+    // In a bundle they are passed over.
+    files.write("bundle.pem", files.text("issued.pem") + &files.text("cert.pem") + &files.text("small.pem"));
+    let loaded = Authorities::load(&files.path("bundle.pem")).unwrap();
+    assert_eq!(loaded.unusable().len(), 2);
+    assert!(loaded.unusable()[1].starts_with("certificate 3 can vouch"), "{:?}", loaded.unusable());
+}
+
+#[test]
 fn a_certificate_of_x509_v1_has_its_key() {
     let files = Files::with("p256");
     files.openssl("req -new -key key.pem -out web.csr -subj /CN=web02");
