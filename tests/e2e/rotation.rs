@@ -17,7 +17,7 @@ use std::{
 
 use protocol::{Client, Deadline, Form, NameRules};
 use tempfile::TempDir;
-use tests::{Receiver, eventually, program_command, run};
+use tests::{Key, Pki, Process, Receiver, eventually, program_command, run};
 use transport::tls::{Authorities, ServerCheck, client_config};
 
 /// A mounted secret: files that are links through `..data` to the folder of
@@ -136,6 +136,44 @@ fn what_expires_soon_is_said_when_it_is_read() {
     assert!(line["file"].as_str().unwrap().ends_with("cert.pem"), "{line}");
     assert!(line["days"] == 19 || line["days"] == 20, "{line}");
     assert_eq!(line["subject"], "CN=server");
+}
+
+#[test]
+fn what_all_sources_share_is_said_once() {
+    let secret = Secret::new();
+    secret.openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key -out old.pem -subj /CN=old -days 20",
+        secret.folder.path(),
+    );
+    let bundle = ["old.pem", "cert.pem"].map(|name| fs::read_to_string(secret.path(name)).unwrap());
+    fs::write(secret.path("bundle.pem"), bundle.concat()).unwrap();
+    let mut puller = program_command("tentacle-sync-puller");
+    puller.args(["--once", "--sync-timeout", "1", "--sync-retries", "0", "--sync-address"]);
+    puller.args(["127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--sync-ca"]).arg(secret.path("bundle.pem"));
+    puller.arg("--incoming-dir").arg(secret.folder.path());
+    let said = run(puller).stderr;
+    assert_eq!(said.matches("certificate expires soon").count(), 1, "{said}");
+    assert_eq!(said.matches("certificate 2 can vouch for nobody").count(), 1, "{said}");
+}
+
+#[test]
+fn a_server_whose_certificate_ran_out_is_refused_though_its_sessions_are_resumed() {
+    let pki = Pki::empty();
+    pki.self_signed("ca", Key::P256, "ca");
+    pki.v1("server", Key::P256, "server", "ca");
+    let date = Command::new("date").args(["-u", "-d", "5 seconds", "+%Y%m%d%H%M%SZ"]).output().unwrap();
+    pki.openssl(&format!(
+        "ca -batch -notext -config config -cert ca.pem -keyfile ca.key -in server.csr -out server.pem \
+         -startdate 20200101000000Z -enddate {}",
+        String::from_utf8(date.stdout).unwrap()
+    ));
+    let server = Receiver::builder().args(pki.identity("server")).args(["-I"]).start();
+    let mut puller = program_command("tentacle-sync-puller");
+    puller.args(["--sync-address", &server.address().to_string(), "--sync-ca", &pki.certificate("ca")]);
+    puller.args(["--interval", "1", "--incoming-dir"]).arg(pki.folder());
+    let puller = Process::spawn(puller);
+    puller.wait_for_line("its first round", |line| line.contains("the source is known now"));
+    puller.wait_for_line("the end of the certificate", |line| line.contains("expired on"));
 }
 
 #[test]

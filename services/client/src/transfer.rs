@@ -9,7 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::{Client, ClientError, FileName, Form, NameError, NameRules, archive::ArchiveError};
+use protocol::{
+    Client, ClientError, ConnectionError, FileName, Form, NameError, NameRules, archive::ArchiveError,
+};
 use security::Connector;
 use spool::{CommitError, EntryNameError};
 use transport::{DialError, Dialer, Stream, TunnelError, tls::HandshakeError};
@@ -33,7 +35,7 @@ pub enum TransferError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     /// The server did not take the password.
-    #[error("password: {0} (is it the server's? a server without one takes none)")]
+    #[error("password: {0}{hint}", hint = hint(.0).unwrap_or(" (is it the server's? a server without one takes none)"))]
     Password(ClientError),
     /// The path ends in no name.
     #[error("{}: it does not end in the name of a file", .0.display())]
@@ -79,7 +81,7 @@ pub enum TransferError {
         error: ArchiveError,
     },
     /// The server does not have the file that was being sent.
-    #[error("{name}: not sent: {error}")]
+    #[error("{name}: not sent: {error}{}", hint(.error).unwrap_or_default())]
     NotSent {
         /// The name.
         name: FileName,
@@ -87,7 +89,7 @@ pub enum TransferError {
         error: ClientError,
     },
     /// The file that was asked for did not come.
-    #[error("{name}: not fetched: {error}")]
+    #[error("{name}: not fetched: {error}{}", hint(.error).unwrap_or_default())]
     NotFetched {
         /// The name.
         name: FileName,
@@ -171,6 +173,8 @@ async fn enter<F>(
 }
 
 async fn connect(options: &Options) -> Result<Stream, TransferError> {
+    // Before the server waits: to open a key may take seconds.
+    let connector = Connector::once(options.tls.clone()).map_err(TransferError::Certificates)?;
     let mut dialer = Dialer::new(options.deadline.as_duration());
     if let Some(local) = options.local {
         dialer = dialer.from_local(local);
@@ -179,7 +183,6 @@ async fn connect(options: &Options) -> Result<Stream, TransferError> {
         Some(proxy) => proxy.connect(&options.server, &dialer).await?,
         None => dialer.dial(&options.server).await?,
     };
-    let connector = Connector::once(options.tls.clone()).map_err(TransferError::Certificates)?;
     let stream = connector.connect(stream, &options.server, options.deadline.as_duration()).await?;
     tracing::debug!(server = %options.server, proxy = options.proxy.is_some(), "connected");
     Ok(stream)
@@ -190,6 +193,16 @@ async fn connect(options: &Options) -> Result<Stream, TransferError> {
 async fn leave(session: Session) {
     if let Err(error) = session.client.quit().await {
         tracing::debug!("the server did not wait for QUIT: {error}");
+    }
+}
+
+/// What the user can do about it.
+fn hint(error: &ClientError) -> Option<&'static str> {
+    match error {
+        ClientError::Connection(ConnectionError::Tls) => {
+            Some(" (speak TLS too: -c, or -e FILE with -k and -f)")
+        }
+        _ => None,
     }
 }
 

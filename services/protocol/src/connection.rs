@@ -59,6 +59,9 @@ pub enum ConnectionError {
     /// A line of more than the bound, in bytes.
     #[error("a line of more than {0} bytes")]
     LineTooLong(usize),
+    /// What came in place of an answer is TLS: an alert, as a rule.
+    #[error("the other side speaks TLS, and this connection is plain")]
+    Tls,
     /// The stream failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -109,9 +112,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The next line, for a reply.
     ///
     /// # Errors
-    /// [`ConnectionError`].
+    /// [`ConnectionError`]; [`ConnectionError::Tls`] where it begins as none
+    /// can.
     pub async fn read_reply_line(&mut self) -> Result<Bytes, ConnectionError> {
-        self.read_line("answer").await
+        let line = self.read_line("answer").await;
+        // What is left of one that failed is still there.
+        let first = match &line {
+            Ok(line) => line.first(),
+            Err(_) => self.inbox.first(),
+        };
+        match first.copied() {
+            Some(TLS_ALERT | TLS_HANDSHAKE) => Err(ConnectionError::Tls),
+            _ => line,
+        }
     }
 
     /// Writes a command.
@@ -295,6 +308,11 @@ impl Deadline {
 /// that an idle connection costs here.
 const FIRST_READ: usize = 512;
 
+/// What a record of TLS begins with (RFC 8446, section 5.1): a server's to
+/// whom it does not understand, or, of one that speaks first, its hello.
+const TLS_ALERT: u8 = 21;
+const TLS_HANDSHAKE: u8 = 22;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +351,17 @@ mod tests {
         let long: &'static [u8] = Box::leak(vec![b'S'; 9000].into_boxed_slice());
         let mut connection = connection(vec![long]).await;
         assert!(matches!(connection.read_command().await, Err(ConnectionError::LineTooLong(8192))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_tls_is_told_apart() {
+        for answer in [b"\x15\x03\x03\0\x02\x02\x32".as_slice(), b"\x15\x03\x03\0\x02\x02\n", b"\x16\x03"] {
+            let mut connection = connection(vec![answer]).await;
+            assert!(matches!(connection.read_reply_line().await, Err(ConnectionError::Tls)), "{answer:?}");
+        }
+        let mut connection = connection(vec![b"\nSEND OK\n"]).await;
+        assert_eq!(connection.read_reply_line().await.unwrap(), "");
+        assert!(matches!(connection.read_command().await, Ok(None)));
     }
 
     #[tokio::test]

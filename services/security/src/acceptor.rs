@@ -14,7 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError},
 };
 
-use crate::expiry;
+use crate::expiry::{self, Certificates};
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a server shows to its clients, and asks of them.
@@ -71,9 +71,9 @@ impl ServerTls {
         Ok(tls::server_config(&self.identity.load()?, authorities))
     }
 
-    /// The files that hold certificates.
-    fn certificates(&self) -> Vec<PathBuf> {
-        [Some(&self.identity.certificate), self.authorities.as_ref()].into_iter().flatten().cloned().collect()
+    fn certificates(&self) -> Certificates {
+        let own = Some(self.identity.certificate.clone());
+        Certificates { own, authorities: self.authorities.clone() }
     }
 
     fn paths(&self) -> Vec<PathBuf> {

@@ -14,7 +14,7 @@ use transport::{
     tls::{self, Authorities, HandshakeError, NameCheck, ServerCheck},
 };
 
-use crate::expiry;
+use crate::expiry::{self, Certificates};
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 
 /// What a client shows to its server, and asks of it.
@@ -60,6 +60,8 @@ pub struct Connector {
 struct Tls {
     config: Reloaded<Arc<ClientConfig>>,
     server_name: Option<String>,
+    is_checking: bool,
+    is_naming: bool,
     _expiry: Option<expiry::Watch>,
 }
 
@@ -97,10 +99,19 @@ impl ClientTls {
         Ok(tls::client_config(ServerCheck { authorities, name: self.name, pin: self.pin }, identity.as_ref()))
     }
 
-    /// The files that hold certificates.
-    fn certificates(&self) -> Vec<PathBuf> {
-        let own = self.identity.as_ref().map(|identity| &identity.certificate);
-        [own, self.authorities.as_ref()].into_iter().flatten().cloned().collect()
+    fn certificates(&self) -> Certificates {
+        let own = self.identity.as_ref().map(|identity| identity.certificate.clone());
+        Certificates { own, authorities: self.authorities.clone() }
+    }
+
+    /// Whether the server's certificate is checked at all.
+    fn is_checking(&self) -> bool {
+        self.authorities.is_some() || self.pin.is_some()
+    }
+
+    /// Whether it must have a name.
+    fn is_naming(&self) -> bool {
+        self.authorities.is_some() && self.pin.is_none()
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -121,10 +132,8 @@ impl Connector {
     pub fn start(tls: Option<ClientTls>) -> Result<Self, String> {
         let Some(tls) = tls else { return Ok(Self::default()) };
         let (certificates, paths) = (tls.certificates(), tls.paths());
-        let (server_name, expiry) = (tls.server_name.clone(), expiry::watch(certificates.clone()));
-        let load = move || tls.load().inspect(|_| expiry::say(&certificates));
-        let config = Reloaded::start("certificate", paths, load)?;
-        Ok(Self { tls: Some(Tls { config, server_name, _expiry: Some(expiry) }) })
+        let watch = expiry::watch(certificates.clone());
+        Self::reading(tls, paths, Some(watch), move || expiry::say(&certificates))
     }
 
     /// The same for one connection: nothing is read again.
@@ -133,9 +142,19 @@ impl Connector {
     /// What is wrong with the files.
     pub fn once(tls: Option<ClientTls>) -> Result<Self, String> {
         let Some(tls) = tls else { return Ok(Self::default()) };
+        Self::reading(tls, Vec::new(), None, || {})
+    }
+
+    fn reading(
+        tls: ClientTls,
+        paths: Vec<PathBuf>,
+        _expiry: Option<expiry::Watch>,
+        say: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, String> {
         let server_name = tls.server_name.clone();
-        let config = Reloaded::start("certificate", Vec::new(), move || tls.load())?;
-        Ok(Self { tls: Some(Tls { config, server_name, _expiry: None }) })
+        let (is_checking, is_naming) = (tls.is_checking(), tls.is_naming());
+        let config = Reloaded::start("certificate", paths, move || tls.load().inspect(|_| say()))?;
+        Ok(Self { tls: Some(Tls { config, server_name, is_checking, is_naming, _expiry }) })
     }
 
     /// Does what is to be done before the first command, within `patience`.
@@ -150,6 +169,17 @@ impl Connector {
     ) -> Result<Stream, HandshakeError> {
         let Some(tls) = &self.tls else { return Ok(stream.into()) };
         let name = tls.server_name.as_deref().unwrap_or(&server.host);
-        tls::connect(stream, Arc::clone(&tls.config.get()), name, patience).await
+        let address = match stream.peer_addr() {
+            // A host that is no name of a certificate can still be connected
+            // to where names are not looked at.
+            Ok(peer) if !tls.is_naming && !tls::is_server_name(name) => Some(peer.ip().to_string()),
+            _ => None,
+        };
+        let name = address.as_deref().unwrap_or(name);
+        let stream = tls::connect(stream, Arc::clone(&tls.config.get()), name, patience).await?;
+        if tls.is_checking {
+            tls::check_server_dates(&stream)?;
+        }
+        Ok(stream)
     }
 }

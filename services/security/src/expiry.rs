@@ -1,28 +1,44 @@
-//! Certificates that run out are said in time.
+//! Certificates that run out, or are of no use, are said in time.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
+    sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
-use transport::tls::{Validity, validities};
+use transport::tls::{Authorities, Validity, validities};
 use x509_parser::time::ASN1Time;
 
 /// Looks at certificates once a day, for as long as it is held.
 pub(crate) type Watch = AbortOnDropHandle<()>;
 
+/// The files that hold certificates.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificates {
+    pub(crate) own: Option<PathBuf>,
+    pub(crate) authorities: Option<PathBuf>,
+}
+
 /// Says every day what of the certificates in these files has run out or soon
 /// will. Must be called within a tokio runtime.
-pub(crate) fn watch(files: Vec<PathBuf>) -> Watch {
+pub(crate) fn watch(files: Certificates) -> Watch {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
-            tokio::time::sleep(DAY).await;
+            sleep(DAY).await;
             let files = files.clone();
-            // The runtime ends.
-            if spawn_blocking(move || say(&files)).await.is_err() {
-                return;
+            match spawn_blocking(move || say(&files)).await {
+                Ok(()) => {}
+                Err(ended) if ended.is_panic() => {
+                    tracing::error!("looking at when certificates expire failed in a way that is a bug")
+                }
+                // The runtime ends.
+                Err(_) => return,
             }
         }
     }))
@@ -30,12 +46,25 @@ pub(crate) fn watch(files: Vec<PathBuf>) -> Watch {
 
 /// Says it now. Files that cannot be read are said by whoever reads them to
 /// use them. Blocks.
-pub(crate) fn say(files: &[PathBuf]) {
+pub(crate) fn say(files: &Certificates) {
+    if let Some(path) = &files.authorities {
+        let loaded = Authorities::load(path);
+        for why in loaded.iter().flat_map(Authorities::unusable) {
+            let file = path.display();
+            if is_news(format!("{file}: {why}")) {
+                tracing::warn!(%file, "{why}");
+            }
+        }
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs().cast_signed());
-    for path in files {
+    for path in [&files.own, &files.authorities].into_iter().flatten() {
         for validity in validities(path).unwrap_or_default() {
             let (file, subject) = (path.display(), &validity.subject);
-            match standing(&validity, now) {
+            let standing = standing(&validity, now);
+            if standing == Standing::Good || !is_news(format!("{file}: {validity:?}")) {
+                continue;
+            }
+            match standing {
                 Standing::Good => {}
                 Standing::NotYet => {
                     let from = date(validity.not_before);
@@ -52,6 +81,19 @@ pub(crate) fn say(files: &[PathBuf]) {
             }
         }
     }
+}
+
+/// Whether this was not said today: a file may have many uses, such as the CA
+/// file of all sources, and each of them looks.
+fn is_news(line: String) -> bool {
+    static SAID: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.retain(|_, at| at.elapsed() < FORGOTTEN);
+    if said.contains_key(&line) {
+        return false;
+    }
+    said.insert(line, Instant::now());
+    true
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +123,9 @@ fn date(seconds: i64) -> String {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Less than a day, so that what is looked at daily is said daily.
+const FORGOTTEN: Duration = Duration::from_secs(23 * 3600);
+
 /// Days.
 const SOON: i64 = 30;
 
@@ -102,6 +147,13 @@ mod tests {
         ] {
             assert_eq!(standing(&validity, now), wanted, "{now}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_said_once_a_day() {
+        assert!(is_news("a".to_owned()) && is_news("b".to_owned()) && !is_news("a".to_owned()));
+        sleep(DAY).await;
+        assert!(is_news("a".to_owned()) && !is_news("a".to_owned()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) use self::{
     incoming::{Incoming, Intake},
 };
 
-use crate::upstream::{Session, UpstreamError};
+use crate::upstream::{Session, UpstreamError, hint};
 
 /// Where files go, for all sources.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) enum DestinationError {
     Disk(#[from] io::Error),
     #[error("the central server: {0}")]
     Upstream(#[from] UpstreamError),
-    #[error("the central server: {0}")]
+    #[error("the central server: {0}{hint}", hint = hint(.0))]
     Server(#[from] ClientError),
 }
 

@@ -20,7 +20,7 @@ use crate::{
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
-    upstream::{Session, Upstream, UpstreamError},
+    upstream::{self, Session, Upstream, UpstreamError},
 };
 
 /// A remote buffer.
@@ -55,7 +55,7 @@ pub(crate) enum SourceError {
     Upstream(#[from] UpstreamError),
     #[error("the source closes on LS (it needs -I to serve LS and MV)")]
     NotServed,
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = upstream::hint(.0))]
     Client(#[from] ClientError),
     #[error("{0}")]
     Destination(#[from] DestinationError),
@@ -314,6 +314,8 @@ impl Source {
                 self.learn(server);
                 Ok((session, server == Server::Plain))
             }
+            // One that speaks TLS alone has not understood a word.
+            Err(error @ ClientError::Connection(ConnectionError::Tls)) => Err(error.into()),
             // A server of the peers closes on every unknown command; whatever
             // else another one does, the safe way suits it.
             Err(_) => {

@@ -36,8 +36,18 @@ pub(crate) enum UpstreamError {
     Handshake(#[from] HandshakeError),
     #[error("it refuses the password, or asks for none")]
     Password,
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0))]
     Client(#[from] ClientError),
+}
+
+/// What the settings have to do with it.
+pub(crate) fn hint(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Connection(ConnectionError::Tls) => {
+            " (give it its tls settings: a CA, or at least tls: true)"
+        }
+        _ => "",
+    }
 }
 
 impl Upstream {
@@ -76,6 +86,7 @@ impl Upstream {
         }
         Ok(session)
     }
+
     /// Says once that a certificate was taken by its authority alone.
     fn warn_of_no_name(&self, stream: &Stream) {
         let nameless = |leaf| !has_alternative_names(leaf);

@@ -24,7 +24,7 @@ pub(crate) use self::error::in_words;
 pub use self::{
     error::{HandshakeError, Side},
     files::{Authorities, FileError, Identity, Validity, validities},
-    handshake::{accept, connect, is_server_name},
+    handshake::{accept, check_server_dates, connect, is_server_name},
     verify::{NameCheck, ServerCheck, has_alternative_names, names_of},
 };
 

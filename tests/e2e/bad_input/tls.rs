@@ -51,6 +51,28 @@ fn files_that_are_not_what_an_option_needs_are_refused_at_start() {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_is_said_though_no_server_is_there() {
+    let pki = Pki::empty();
+    pki.self_signed("own", Key::P256, "own");
+    fs::write(pki.path("key"), "no key\n").unwrap();
+    let mut client = program_command("tentacle_client");
+    client.args([
+        "-a",
+        &free_port_of(NAME).to_string(),
+        "-e",
+        &pki.certificate("own"),
+        "-k",
+        &pki.path("key"),
+    ]);
+    let ended = run({
+        client.arg(pki.certificate("own"));
+        client
+    });
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("holds no key"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_key_that_a_password_does_not_open_is_refused_and_neither_is_told() {
     let pki = Pki::empty();
     pki.self_signed("own", Key::P256, "own");

@@ -20,6 +20,7 @@ pub(crate) fn cells() -> Vec<Trial> {
     let mut cells = vec![
         cell("refusal/tls-client-of-plain-server".into(), tls_client_of_plain_server),
         cell("refusal/tls-puller-of-plain-server".into(), tls_puller_of_plain_server),
+        cell("refusal/plain-puller-of-tls-server".into(), plain_puller_of_tls_server),
         cell("refusal/servers-other-name-in-cn".into(), || misnamed_server("misnamed")),
         cell("refusal/servers-other-name-in-san".into(), || misnamed_server("misnamed-san")),
         cell("refusal/pullers-source-of-other-name".into(), puller_of_misnamed_server),
@@ -75,7 +76,7 @@ fn strange_server(kind: Kind) {
 
 fn plain_client(kind: Kind) {
     let server = server(ANONYMOUS, kind, None);
-    refused(bare_client(server.address().port()), "not sent");
+    refused(bare_client(server.address().port()), "(speak TLS too: -c, or -e FILE with -k and -f)");
     stores_nothing(&server, "the client does not speak TLS");
     serves(&server, ANONYMOUS, kind, None);
 }
@@ -110,6 +111,18 @@ fn tls_puller_of_plain_server() {
     let server = Receiver::builder().at(free_port_of(NAME)).args(["-I"]).start();
     fetches_nothing(&server, "ca-p256", "it may not speak TLS");
     server.serves("b.data");
+}
+
+fn plain_puller_of_tls_server() {
+    let server = of_identity(&KIND.server());
+    let incoming = tempfile::tempdir().unwrap();
+    let mut pull = program_command("tentacle-sync-puller");
+    pull.args(["--once", "--sync-timeout", "2", "--sync-address", &server.address().to_string()]);
+    pull.arg("--incoming-dir").arg(incoming.path());
+    let ended = run(pull);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("at least tls: true"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("the source is known now"), "{}", ended.stderr);
 }
 
 fn misnamed_server(name: &str) {

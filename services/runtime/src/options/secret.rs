@@ -4,11 +4,13 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{Layers, OptionError};
 
-/// Bytes that appear in no message and no log.
+/// Bytes that appear in no message and no log, and are wiped from memory when they are dropped.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 /// Where a secret is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,10 +81,16 @@ impl Secret {
     /// # Errors
     /// The reason, to stand behind the file's name.
     pub fn from_file(path: &Path) -> Result<Secret, String> {
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|error| format!("cannot be read: {error}"))?;
+        let failed = |error| format!("cannot be read: {error}");
+        let found = path.metadata().map_err(failed)?;
+        // Opening a pipe waits for its writer.
+        if !found.is_file() && !found.is_dir() {
+            return Err("is no regular file: a pipe cannot be read again".to_owned());
+        }
+        // At once as large as it gets: what grows leaves its old place behind.
+        let room = usize::try_from(found.len().min(MAX_FILE) + 1).unwrap_or_default();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(failed)?;
         if bytes.len() as u64 > MAX_FILE {
             return Err(format!("is longer than {MAX_FILE} bytes"));
         }
@@ -106,13 +114,13 @@ impl Secret {
 
 impl From<Vec<u8>> for Secret {
     fn from(bytes: Vec<u8>) -> Secret {
-        Secret(bytes)
+        Secret(bytes.into())
     }
 }
 
 impl From<std::ffi::OsString> for Secret {
     fn from(text: std::ffi::OsString) -> Secret {
-        Secret(text.into_vec())
+        Secret(text.into_vec().into())
     }
 }
 

@@ -279,8 +279,18 @@ fn a_file_of_a_secret_must_hold_one() {
             .to_string()
     };
     assert!(refusal(path(&file("\n"))).ends_with(": is empty, and must hold the secret"));
-    assert!(refusal("/dev/zero").contains("is longer than 65536 bytes"));
+    assert!(refusal(path(&file(&"x".repeat(65537)))).contains("is longer than 65536 bytes"));
+    assert!(refusal("/dev/zero").ends_with("is no regular file: a pipe cannot be read again"));
     assert!(refusal("/missing").starts_with(r#"--password-file: "/missing": cannot be read: No such file"#));
+}
+
+#[test]
+fn a_pipe_in_place_of_a_secrets_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let why = Secret::from_file(&pipe).unwrap_err();
+    assert_eq!(why, "is no regular file: a pipe cannot be read again");
 }
 
 #[test]

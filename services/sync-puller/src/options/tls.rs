@@ -77,7 +77,7 @@ impl TlsOptions {
             file(self.cert, format!("Speak TLS to {whom}, and show the certificate in this PEM file")),
             file(self.key, format!("That certificate's key is in this PEM file [default: in that of --{}]", self.cert)),
             file(self.key_password_file, "The password of that key is in this file".to_owned()),
-            value(self.server_name, None, "NAME", "").help(format!("The certificate of {whom} must be for this name or address [default: the one that is connected to]")),
+            value(self.server_name, None, "NAME", "").help(format!("The certificate of {whom} must be for this name or address [default: the one that is connected to]; with a CA")),
             value(self.verify_name, None, "auto|strict", "").help("Take a certificate without SANs by its authority alone (auto), or only if its CN is the name (strict) [default: auto]"),
             value(self.pin_sha256, None, "HEX", "").help("The certificate must be the one with this SHA-256, as 'openssl x509 -noout -fingerprint -sha256' prints it; its name is not looked at then"),
         ]
@@ -114,19 +114,30 @@ impl TlsSettings {
         for place in places {
             place.check()?;
         }
-        if !places.iter().find_map(|place| place.stance()).unwrap_or(false) {
-            return Ok(None);
-        }
         let first =
             |pick: fn(&Self) -> &Option<String>| places.iter().find_map(|place| pick(place).as_deref());
+        let (server_name, verify_name) =
+            (first(|place| &place.server_name), first(|place| &place.verify_name));
+        let said = server_name.map(|_| "server_name").or(verify_name.map(|_| "verify_name"));
+        match (places.iter().find_map(|place| place.stance()), said) {
+            (Some(true), _) => {}
+            (None, Some(key)) => return Err(unchecked(key)),
+            (Some(false), _) | (None, None) => return Ok(None),
+        }
         let tls = ClientTls {
             // A key belongs to the certificate that stands beside it.
             identity: places.iter().find_map(|place| place.identity()),
             authorities: places.iter().find_map(|place| place.ca.clone()),
-            name: first(|place| &place.verify_name).map_or(Ok(NameCheck::SubjectAltNames), name_check)?,
-            server_name: first(|place| &place.server_name).map(server_name).transpose()?,
+            name: verify_name.map_or(Ok(NameCheck::SubjectAltNames), name_check)?,
+            server_name: server_name.map(self::server_name).transpose()?,
             pin: first(|place| &place.pin_sha256).map(pin).transpose()?,
         };
+        if let Some(key) = said
+            && tls.authorities.is_none()
+            && tls.pin.is_none()
+        {
+            return Err(unchecked(key));
+        }
         tls.load()?;
         Ok(Some(tls))
     }
@@ -179,6 +190,11 @@ pub(crate) fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     }
 }
 
+/// Without them, a certificate of any name is taken.
+fn unchecked(key: &str) -> String {
+    format!("{key}: only goes with ca or pin_sha256, by which the certificate is checked")
+}
+
 fn name_check(text: &str) -> Result<NameCheck, String> {
     match text {
         "auto" => Ok(NameCheck::SubjectAltNames),
@@ -217,6 +233,30 @@ mod tests {
         for wrong in ["", "0f", &plain[1..], &plain.replace('f', "g"), &plain.replace("0f", "+f"), "é"] {
             assert!(pin(wrong).unwrap_err().contains("64 hexadecimal digits"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_without_what_vouches_for_it_is_refused() {
+        let named = |on, server_name: Option<&str>, verify_name: Option<&str>| {
+            let text = |text: Option<&str>| text.map(str::to_owned);
+            let (server_name, verify_name) = (text(server_name), text(verify_name));
+            TlsSettings { on, server_name, verify_name, ..TlsSettings::default() }
+        };
+        for on in [None, Some(true)] {
+            for (server_name, verify_name) in
+                [(Some("a"), None), (None, Some("strict")), (None, Some("auto"))]
+            {
+                let refused = TlsSettings::merge(&[&named(on, server_name, verify_name)]).unwrap_err();
+                assert!(
+                    refused.ends_with("only goes with ca or pin_sha256, by which the certificate is checked")
+                );
+            }
+        }
+        // Switched off in words: the rest is for others.
+        let off = TlsSettings { on: Some(false), ..TlsSettings::default() };
+        assert_eq!(TlsSettings::merge(&[&off, &named(None, Some("a"), None)]), Ok(None));
+        let pinned = TlsSettings { pin_sha256: Some("0f".repeat(32)), ..TlsSettings::default() };
+        assert!(TlsSettings::merge(&[&pinned, &named(None, Some("a"), None)]).unwrap().is_some());
     }
 
     #[test]

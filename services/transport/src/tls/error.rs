@@ -152,10 +152,10 @@ fn why(reason: &CertificateError) -> String {
         }
         CertificateError::BadSignature => "its key is not the other side's".to_owned(),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. } => {
-            "it, or one that vouches for it, is signed in a way that is not taken (SHA-1, MD5?)".to_owned()
+            "it, or one that vouches for it, is signed in a way that is not taken (SHA-1, MD5, ECDSA with SHA-512 as on P-521?)".to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "its signature and the key of the authority that it names are of different kinds".to_owned()
+            "its signature and the key of the authority that it names are of different kinds, or that key is of a kind that is not taken (ECDSA on P-521?)".to_owned()
         }
         CertificateError::UnhandledCriticalExtension => {
             "it, or one that vouches for it, has a critical extension that is not known here".to_owned()

@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
 
 use self::pem::Pem;
+use super::verify::check_authority;
 
 /// A certificate, those between it and its authority, and its key.
 #[derive(Clone, Debug)]
@@ -21,7 +22,10 @@ pub struct Identity(Arc<CertifiedKey>);
 
 /// Certificates that others must chain to.
 #[derive(Clone, Debug)]
-pub struct Authorities(Vec<CertificateDer<'static>>);
+pub struct Authorities {
+    certificates: Vec<CertificateDer<'static>>,
+    unusable: Vec<String>,
+}
 
 /// How long a certificate is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +98,28 @@ impl Authorities {
     /// Reads one certificate or more from a PEM file. Blocks.
     ///
     /// # Errors
-    /// [`FileError`].
+    /// [`FileError`]; where none of them can vouch for any too.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        certificates(&Pem::read(path)?).map(Self)
+        let pem = Pem::read(path)?;
+        let certificates = certificates(&pem)?;
+        let unusable = certificates.iter().enumerate().filter_map(|(at, certificate)| {
+            let why = check_authority(certificate).err()?;
+            Some(format!("certificate {} can vouch for nobody: {why}", at + 1))
+        });
+        let unusable: Vec<_> = unusable.collect();
+        match unusable.first() {
+            Some(why) if unusable.len() == certificates.len() => Err(pem.wrong(why)),
+            _ => Ok(Self { certificates, unusable }),
+        }
+    }
+
+    /// What is wrong with those that can vouch for nobody, one line each.
+    pub fn unusable(&self) -> &[String] {
+        &self.unusable
     }
 
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0
+        &self.certificates
     }
 }
 

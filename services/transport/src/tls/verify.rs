@@ -26,6 +26,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 
+pub(super) use self::chain::check_authority;
 pub use self::name::{has_alternative_names, names_of};
 pub(super) use self::refusal::Refusal;
 use self::{certificate::Certificate, chain::Trusted, usage::Usage};

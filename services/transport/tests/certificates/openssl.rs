@@ -8,7 +8,7 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use transport::tls::{accept, client_config, connect, server_config};
+use transport::tls::{ServerCheck, accept, client_config, connect, server_config};
 
 use crate::{KEYS, PATIENCE, authorities, by_authority, identity, of_the_field, pki::Pki};
 
@@ -94,6 +94,31 @@ async fn its_client_that_asks_for_another_protocol_is_refused() {
     let error = accept(socket, config, PATIENCE).await.unwrap_err();
     assert_eq!(error.to_string(), "the client asks for another protocol over TLS (ALPN) than Tentacle");
     client.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn its_server_with_a_short_rsa_key_is_told_so() {
+    let (pki, _) = of_the_field(crate::Key::P256);
+    pki.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out short.key");
+    pki.openssl("req -new -key short.key -subj /CN=tentacle -config config -out short.csr");
+    pki.openssl("x509 -req -in short.csr -CA ca.pem -CAkey ca.key -set_serial 3 -days 30 -out short.pem");
+    for version in VERSIONS {
+        let mut server = openssl(
+            &pki,
+            &format!(
+                "s_server -accept 127.0.0.1:0 {version} -cert short.pem -key short.key -cipher DEFAULT@SECLEVEL=0"
+            ),
+        );
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let address = line_that_starts_with(&mut lines, "ACCEPT ").await;
+        for check in [by_authority(&pki, "ca"), ServerCheck::default()] {
+            let socket = TcpStream::connect(&address).await.unwrap();
+            let connected = connect(socket, client_config(check, None), "tentacle", PATIENCE).await;
+            let error = connected.unwrap_err().to_string();
+            assert!(error.contains("an RSA key below 2048 bits"), "{version}: {error}");
+        }
+        server.kill().await.unwrap();
+    }
 }
 
 type Lines = tokio::io::Lines<BufReader<tokio::process::ChildStdout>>;

@@ -1,6 +1,9 @@
 //! What each side says, and tells the other, when there is no connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
@@ -11,7 +14,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use transport::tls::{NameCheck, ServerCheck, accept, client_config, connect, server_config};
+use transport::tls::{
+    NameCheck, ServerCheck, accept, check_server_dates, client_config, connect, server_config,
+};
 
 use crate::{
     PATIENCE, authorities, by_authority, handshake, identity, of_the_field,
@@ -131,6 +136,54 @@ async fn names_of_a_certificate_are_escaped_and_cut() {
     let (_, connected) = handshake(server, client, "tentacle").await;
     let error = connected.unwrap_err().to_string();
     assert!(error.contains("\\u{1b}[2J") && !error.contains('\u{1b}'), "{error}");
+}
+
+#[tokio::test]
+async fn a_resumed_session_is_over_with_the_servers_certificate() {
+    let (pki, _) = of_the_field(Key::P256);
+    pki.request("short", Key::P256, "/CN=tentacle");
+    let date = std::process::Command::new("date").args(["-u", "-d", "3 seconds", "+%Y%m%d%H%M%SZ"]).output();
+    pki.openssl(&format!(
+        "ca -batch -notext -config config -cert ca.pem -keyfile ca.key -in short.csr -out short.pem \
+         -startdate 20200101000000Z -enddate {}",
+        String::from_utf8(date.unwrap().stdout).unwrap()
+    ));
+    let server = server_config(&identity(&pki, "short", "short"), None);
+    let client = client_config(by_authority(&pki, "ca"), None);
+    let began = Instant::now();
+    loop {
+        let (accepted, connected) = handshake(Arc::clone(&server), Arc::clone(&client), "tentacle").await;
+        let (mut accepted, mut connected) = (accepted.unwrap(), connected.unwrap());
+        // With it come the tickets.
+        accepted.write_all(b"x").await.unwrap();
+        connected.read_u8().await.unwrap();
+        if let Err(error) = check_server_dates(&connected) {
+            assert!(
+                error.to_string().starts_with(
+                    "the server's certificate is refused: it, or one that vouches for it, expired on "
+                ),
+                "{error}"
+            );
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "a certificate that has expired is still taken");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_zone_of_an_address_is_not_looked_for_in_a_certificate() {
+    let (pki, _) = of_the_field(Key::P256);
+    pki.v3("named", Key::P256, "/CN=tentacle", "ca", "named");
+    let connected = async |check, name: &str| {
+        let server = server_config(&identity(&pki, "named", "named"), None);
+        handshake(server, client_config(check, None), name).await.1
+    };
+    connected(ServerCheck::default(), "fe80::1%eth0").await.unwrap();
+    let error = connected(by_authority(&pki, "ca"), "fe80::1%eth0").await.unwrap_err().to_string();
+    assert!(error.contains("it is not for fe80::1, but for"), "{error}");
+    let error = connected(by_authority(&pki, "ca"), "a%eth0").await.unwrap_err().to_string();
+    assert!(error.starts_with("\"a%eth0\" is no host name"), "{error}");
 }
 
 #[tokio::test]

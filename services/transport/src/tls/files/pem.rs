@@ -3,29 +3,39 @@
 use std::{
     fs::File,
     io::Read as _,
+    iter,
     path::{Path, PathBuf},
 };
 
 use rustls_pki_types::{
     CertificateDer,
-    pem::{self, PemObject as _, SectionKind},
+    pem::{self, SectionKind},
 };
+use zeroize::Zeroizing;
 
 use super::FileError;
 
-/// A file that was read. Its text may hold a key, and is not shown.
+/// A file that was read. Its text may hold a key: it is not shown, and wiped
+/// from memory afterwards.
 pub(super) struct Pem {
     pub(super) path: PathBuf,
-    pub(super) text: Vec<u8>,
+    pub(super) text: Zeroizing<Vec<u8>>,
 }
 
 impl Pem {
     /// Reads at most 4 MiB.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text))
-            .map_err(|error| FileError::Read { path: path.to_owned(), error })?;
+        let failed = |error| FileError::Read { path: path.to_owned(), error };
+        let found = path.metadata().map_err(failed)?;
+        // Opening a pipe waits for its writer.
+        if !found.is_file() && !found.is_dir() {
+            let why = "is no regular file: a pipe cannot be read again".to_owned();
+            return Err(FileError::Content { path: path.to_owned(), why });
+        }
+        // At once as large as it gets: what grows leaves its old place behind.
+        let room = usize::try_from(found.len().min(MAX_FILE) + 1).unwrap_or_default();
+        let mut text = Zeroizing::new(Vec::with_capacity(room));
+        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)).map_err(failed)?;
         let pem = Self { path: path.to_owned(), text };
         if pem.text.is_empty() {
             return Err(pem.wrong("is empty"));
@@ -41,43 +51,48 @@ impl Pem {
     }
 
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FileError> {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.text).collect();
-        found.map_err(|error| self.damaged(&error))
+        let certificates = self.blocks().filter_map(|block| match block {
+            Ok((SectionKind::Certificate, der)) => Some(Ok(Vec::clone(&der).into())),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        certificates.collect()
     }
 
-    /// The first block of a kind that `is` finds.
-    pub(super) fn block(
+    /// What the blocks hold, up to the first that is damaged.
+    pub(super) fn blocks(
         &self,
-        is: impl Fn(SectionKind) -> bool,
-    ) -> Result<Option<(SectionKind, Vec<u8>)>, FileError> {
+    ) -> impl Iterator<Item = Result<(SectionKind, Zeroizing<Vec<u8>>), FileError>> {
         let mut rest = &self.text[..];
-        loop {
-            match pem::from_buf(&mut rest) {
-                Ok(Some((kind, der))) if is(kind) => return Ok(Some((kind, der))),
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(self.damaged(&error)),
+        iter::from_fn(move || match pem::from_buf(&mut rest) {
+            Ok(block) => block.map(|(kind, der)| Ok((kind, Zeroizing::new(der)))),
+            Err(error) => {
+                rest = &[];
+                Some(Err(self.damaged(&error)))
             }
-        }
+        })
+    }
+
+    pub(super) fn no_base64(&self) -> FileError {
+        self.wrong("is damaged: a block holds something else than base64")
     }
 
     fn damaged(&self, error: &pem::Error) -> FileError {
-        let what = match error {
-            pem::Error::MissingSectionEnd { .. } => "a block has no END line",
-            pem::Error::IllegalSectionStart { .. } => "a BEGIN line is damaged",
-            _ => "a block holds something else than base64",
-        };
-        self.wrong(&format!("is damaged: {what}"))
+        match error {
+            pem::Error::MissingSectionEnd { .. } => self.wrong("is damaged: a block has no END line"),
+            pem::Error::IllegalSectionStart { .. } => self.wrong("is damaged: a BEGIN line is damaged"),
+            _ => self.no_base64(),
+        }
     }
 
     /// What is there instead of what should be.
     pub(super) fn content(&self) -> String {
-        let text = String::from_utf8_lossy(&self.text);
-        let label = |line: &str| {
-            let label = line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
-            label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ').then(|| label.to_owned())
+        let label = |line: &[u8]| {
+            let label = line.trim_ascii().strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----")?;
+            let shown = label.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b' ');
+            shown.then(|| String::from_utf8_lossy(label).into_owned())
         };
-        let mut labels: Vec<_> = text.lines().filter_map(label).collect();
+        let mut labels: Vec<_> = self.text.split(|&byte| byte == b'\n').filter_map(label).collect();
         labels.dedup();
         labels.truncate(3);
         if !labels.is_empty() {

@@ -99,7 +99,14 @@ fn keys_of_every_kind_and_form_are_read() {
 #[test]
 fn keys_are_decrypted_however_openssl_encrypts_them() {
     let files = Files::with("p256");
-    for how in ["-v2 aes-128-cbc", "-v2 aes-256-cbc -v2prf hmacWithSHA512", "-v2 des3", "-scrypt"] {
+    for how in [
+        "-v2 aes-128-cbc",
+        // As OpenSSL 1.0 did: SHA-1, and no word of it.
+        "-v2 aes-256-cbc -v2prf hmacWithSHA1",
+        "-v2 aes-256-cbc -v2prf hmacWithSHA512",
+        "-v2 des3",
+        "-scrypt",
+    ] {
         files.openssl(&format!("pkcs8 -topk8 {how} -in key.pem -out encrypted.pem -passout pass:geheim"));
         files.loads("cert.pem", Some("encrypted.pem"), Some("geheim"));
     }
@@ -131,6 +138,24 @@ fn chains_and_authorities_stand_one_after_the_other() {
     // The first is the key's.
     files.write("turned.pem", other.text("cert.pem") + &files.text("cert.pem"));
     assert!(files.refused("turned.pem", Some("key.pem"), None).contains("is not this certificate's"));
+}
+
+#[test]
+fn a_file_in_which_nothing_vouches_for_any_is_no_ca_file() {
+    let (files, small) = (Files::with("p256"), Files::with("rsa1024"));
+    files.openssl("req -new -key key.pem -out web.csr -subj /CN=web02");
+    files.openssl("x509 -req -in web.csr -CA cert.pem -CAkey key.pem -CAcreateserial -out issued.pem");
+    files.write("small.pem", small.text("cert.pem"));
+    let refused = |name: &str| Authorities::load(&files.path(name)).unwrap_err().to_string();
+    let said =
+        "issued.pem: certificate 1 can vouch for nobody: it is neither an authority's nor signed by itself";
+    assert!(refused("issued.pem").ends_with(said), "{}", refused("issued.pem"));
+    assert!(refused("small.pem").ends_with("it has an RSA key below 2048 bits, which is not taken"));
+    // In a bundle they are passed over.
+    files.write("bundle.pem", files.text("issued.pem") + &files.text("cert.pem") + &files.text("small.pem"));
+    let loaded = Authorities::load(&files.path("bundle.pem")).unwrap();
+    assert_eq!(loaded.unusable().len(), 2);
+    assert!(loaded.unusable()[1].starts_with("certificate 3 can vouch"), "{:?}", loaded.unusable());
 }
 
 #[test]
@@ -208,6 +233,92 @@ fn what_is_wrong_with_a_key_is_said_with_what_to_do() {
             files.refused("cert.pem", Some("key.pem"), None).contains("RSA of 2048 to 8192 bits"),
             "{kind}"
         );
+    }
+}
+
+#[test]
+fn an_encryption_that_is_not_supported_is_no_wrong_password_and_has_a_way_out() {
+    let files = Files::with("p256");
+    let pass = "-passin pass:geheim -passout pass:geheim";
+    for how in ["-v1 PBE-SHA1-3DES", "-v2 camellia-256-cbc", "-v2 aes-256-cbc -v2prf hmacWithSHA512-256"] {
+        files.openssl(&format!("pkcs8 -topk8 {how} -in key.pem -out odd.pem {pass}"));
+        let said = files.refused("cert.pem", Some("odd.pem"), Some("geheim"));
+        assert!(said.contains("in a way that is not supported"), "{how}: {said}");
+        let command = said.split_once(": openssl ").unwrap().1;
+        files.openssl(&format!("{command} {pass}"));
+        files.loads("cert.pem", Some("odd.pem.new"), Some("geheim"));
+    }
+}
+
+#[test]
+fn a_damaged_block_of_an_encrypted_key_is_said_to_be_damaged() {
+    let files = Files::with("p256");
+    files.openssl("pkcs8 -topk8 -in key.pem -out encrypted.pem -passout pass:geheim");
+    let good = files.text("encrypted.pem");
+    files.write("base64.pem", good.replace("MI", "!!"));
+    files.write("cut.pem", good.replace("-----END ENCRYPTED PRIVATE KEY-----", ""));
+    for (key, said) in [
+        ("base64.pem", "is damaged: a block holds something else than base64"),
+        ("cut.pem", "is damaged: a block has no END line"),
+    ] {
+        let error = files.refused("cert.pem", Some(key), Some("geheim"));
+        assert!(error.ends_with(said), "{error}");
+    }
+}
+
+#[test]
+fn parameters_that_make_no_sense_or_cost_too_much_are_refused() {
+    let files = Files::with("p256");
+    let scrypt = |cost: &[u8], block: &[u8], lanes: &[u8]| {
+        let numbers = [cost, block, lanes].map(|number| element(2, &[number])).concat();
+        let parameters = element(0x30, &[&element(4, &[b"saltsalt"]), &numbers]);
+        element(0x30, &[b"\x06\x09\x2b\x06\x01\x04\x01\xda\x47\x04\x0b", &parameters])
+    };
+    let cipher = |iv: &[u8]| {
+        let triple_des = b"\x06\x08\x2a\x86\x48\x86\xf7\x0d\x03\x07";
+        element(0x30, &[triple_des, &element(4, &[iv])])
+    };
+    let (damaged, dear) = ("the encryption of the key is damaged", "or more than 64 MiB");
+    let (usual, iv) = ([0x40, 0].as_slice(), [7; 8].as_slice());
+    for (kdf, iv, said) in [
+        (scrypt(usual, &[8], &[1]), iv, "the password does not open the key"),
+        (scrypt(usual, &[8], &[1]), &iv[..4], damaged),
+        (scrypt(usual, &[8], &[1]), &[], damaged),
+        (scrypt(&[0], &[8], &[1]), iv, damaged),
+        (scrypt(&[3], &[8], &[1]), iv, damaged),
+        (scrypt(usual, &[0], &[1]), iv, damaged),
+        (scrypt(usual, &[8], &[0]), iv, damaged),
+        (scrypt(usual, &[64], &[1]), iv, dear),
+        (scrypt(&[2], &[0x7f, 0xff], &[0x7f, 0xff]), iv, dear),
+    ] {
+        let parameters = element(0x30, &[&kdf, &cipher(iv)]);
+        let scheme = element(0x30, &[b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d", &parameters]);
+        let der = element(0x30, &[&scheme, &element(4, &[&[1; 16]])]);
+        let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+        let label = "ENCRYPTED PRIVATE KEY-----";
+        files.write("odd.pem", format!("-----BEGIN {label}\n{text}\n-----END {label}\n"));
+        let error = files.refused("cert.pem", Some("odd.pem"), Some("geheim"));
+        assert!(error.contains(said), "{kdf:?}, {iv:?}: {error}");
+    }
+}
+
+/// Of DER, with less than 128 bytes in it.
+fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+    let contents = contents.concat();
+    [vec![tag, contents.len() as u8], contents].concat()
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let files = Files::with("p256");
+    let made = Command::new("mkfifo").arg(files.path("pipe")).status().unwrap();
+    assert!(made.success());
+    for error in [
+        files.refused("pipe", None, None),
+        files.refused("cert.pem", Some("pipe"), None),
+        Authorities::load(&files.path("pipe")).unwrap_err().to_string(),
+    ] {
+        assert!(error.ends_with("pipe: is no regular file: a pipe cannot be read again"), "{error}");
     }
 }
 

@@ -12,6 +12,7 @@ use x509_parser::{
         OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
         OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME, Oid,
     },
+    public_key::PublicKey,
     x509::X509Version,
 };
 
@@ -77,6 +78,14 @@ impl<'a> Certificate<'a> {
     /// The `SubjectPublicKeyInfo`, whole.
     pub(super) fn public_key(&self) -> &'a [u8] {
         self.parsed.subject_pki.raw
+    }
+
+    /// Whether it is an RSA key that is too short for the TLS library, which
+    /// finds every signature by it false.
+    pub(super) fn has_weak_key(&self) -> bool {
+        let Ok(PublicKey::RSA(key)) = self.parsed.public_key().parsed() else { return false };
+        let leading = key.modulus.iter().take_while(|byte| **byte == 0).count();
+        key.modulus.len() - leading < 2048 / 8
     }
 
     pub(super) fn signature(&self) -> &[u8] {

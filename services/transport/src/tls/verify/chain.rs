@@ -1,6 +1,6 @@
 //! Whether one of the authorities vouches for a certificate.
 
-use std::ptr;
+use std::{iter, ptr};
 
 use rustls::{CertificateError, OtherError, crypto::WebPkiSupportedAlgorithms};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -90,8 +90,38 @@ impl Trusted {
                 Some(&whole_anchor),
             )
             .map(|_| ())
-            .map_err(reason)
+            .map_err(|error| match error {
+                webpki::Error::InvalidSignatureForPublicKey if self.is_by_weak_key(leaf, intermediates) => {
+                    Refusal::WeakKey.into()
+                }
+                error => reason(error),
+            })
     }
+
+    /// Whether a key that is not taken may have signed one of these.
+    fn is_by_weak_key(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+        let is_weak = |der: &CertificateDer<'_>| Certificate::parse(der).is_ok_and(|one| one.has_weak_key());
+        let mut shown = iter::once(leaf).chain(intermediates).filter_map(|der| Certificate::parse(der).ok());
+        intermediates.iter().any(is_weak) || shown.any(|one| self.named(one.issuer()).any(is_weak))
+    }
+}
+
+/// Whether a certificate of a CA file can vouch for any: for others, or at
+/// least for itself.
+///
+/// # Errors
+/// Why not.
+pub(in crate::tls) fn check_authority(der: &CertificateDer<'_>) -> Result<(), &'static str> {
+    let unread = "its form is not one that is taken";
+    webpki::anchor_from_trusted_cert(der).map_err(|_| unread)?;
+    let certificate = Certificate::parse(der).map_err(|_| unread)?;
+    if certificate.has_weak_key() {
+        return Err("it has an RSA key below 2048 bits, which is not taken");
+    }
+    if !certificate.is_authority() && !certificate.is_self_issued() {
+        return Err("it is neither an authority's nor signed by itself");
+    }
+    Ok(())
 }
 
 /// It is valid today, and it is an authority's, or it vouches for itself

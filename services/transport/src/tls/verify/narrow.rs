@@ -121,6 +121,9 @@ impl Search<'_> {
     ) -> Result<(), CertificateError> {
         issuer.check_dates(self.now)?;
         issuer.check_extensions(self.usage)?;
+        if issuer.has_weak_key() {
+            return Err(Refusal::WeakKey.into());
+        }
         self.attempts = self.attempts.checked_sub(1).ok_or(Refusal::TooManyAttempts)?;
         let key = SubjectPublicKeyInfoDer::from(issuer.public_key());
         let key = RawPublicKeyEntity::try_from(&key).map_err(reason)?;

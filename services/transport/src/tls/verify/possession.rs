@@ -12,7 +12,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use webpki::{EndEntityCert, RawPublicKeyEntity};
 
-use super::certificate::Certificate;
+use super::{certificate::Certificate, refusal::Refusal};
 
 pub(super) fn verify_tls12(
     message: &[u8],
@@ -45,8 +45,12 @@ pub(super) fn verify_tls13(
 }
 
 fn public_key(leaf: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let read = Certificate::parse(leaf);
+    if read.as_ref().is_ok_and(Certificate::has_weak_key) {
+        return Err(CertificateError::from(Refusal::WeakKey).into());
+    }
     match EndEntityCert::try_from(leaf) {
         Ok(strict) => Ok(strict.subject_public_key_info()),
-        Err(_) => Ok(Certificate::parse(leaf)?.public_key().to_vec().into()),
+        Err(_) => Ok(read?.public_key().to_vec().into()),
     }
 }

@@ -9,6 +9,8 @@ use rustls::{CertificateError, OtherError};
 pub(in crate::tls) enum Refusal {
     #[error("its signature is not of the authority that it names")]
     Signature,
+    #[error("it, or one that vouches for it, has an RSA key below 2048 bits, which is not taken")]
+    WeakKey,
     #[error("what vouches for it is not an authority's certificate")]
     NotAnAuthority,
     #[error("an authority above it allows fewer authorities in between")]

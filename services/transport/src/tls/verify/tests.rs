@@ -2,6 +2,8 @@
 #[allow(dead_code, reason = "shared with the tests over sockets")]
 mod pki;
 
+use std::fs;
+
 use rustls::crypto::ring;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -255,7 +257,15 @@ fn weak_signatures_and_keys_are_refused() {
     pki.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key");
     pki.again_self_signed("small", "/CN=small", "authority");
     pki.v1("v1", Key::Rsa, "/CN=tentacle", "small");
-    assert_refused(&pki, &["v1"], "small", "Signature");
+    pki.v3("v3", Key::Rsa, "/CN=tentacle", "small", "leaf");
+    pki.bundle("both", &["small", "ca"]);
+    assert_refused(&pki, &["v1"], "both", "WeakKey");
+    assert_refused(&pki, &["v3"], "both", "WeakKey");
+    pki.openssl("req -new -key small.key -subj /CN=middle -config config -out middle.csr");
+    pki.openssl("x509 -req -in middle.csr -CA ca.pem -CAkey ca.key -set_serial 2 -days 30 -extfile config -extensions authority -out middle.pem");
+    fs::copy(pki.private_key("small"), pki.private_key("middle")).unwrap();
+    pki.v3("v3", Key::Rsa, "/CN=tentacle", "middle", "leaf");
+    assert_refused(&pki, &["v3", "middle"], "ca", "WeakKey");
 }
 
 #[test]
