@@ -80,7 +80,8 @@ impl Options {
     /// # Errors
     /// One line that names the option, its value and what is allowed.
     pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
-        for id in ["proxy-ip", "proxy-port"] {
+        for option in service::upstream() {
+            let id = option.get_id().as_str();
             if layers.source_of(id).is_some() {
                 return Err(layers.refuse(id, PROXY));
             }

@@ -52,7 +52,8 @@ pub fn waiting() -> Vec<Arg> {
     ]
 }
 
-/// `proxy-ip` and `proxy-port`, where a proxy passes connections on to.
+/// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
+/// on to.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
