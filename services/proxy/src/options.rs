@@ -45,7 +45,7 @@ pub fn program(name: &'static str) -> Program {
         .args(service::listening())
         .args(service::upstream())
         .arg(service::directory().hide(true))
-        .args(security::access_arguments().into_iter().filter(|arg| arg.get_id() != "allow-name"))
+        .args(security::access_arguments())
         .args(service::waiting())
         .args(logs::arguments());
     Program::new(command).file("config", FileFormat::TentacleServer, TOKENS)

@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    net::SocketAddr,
+    fmt, io,
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -106,8 +106,7 @@ impl Upstreams {
             // From here on, so that connections that begin together are shared
             // out.
             let counted = Counted::new(server);
-            let why = match timeout_at(until, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) if self.is_own(&stream) => "the proxy itself listens there (-b)".to_owned(),
+            let why = match timeout_at(until, self.dial(*address)).await {
                 Ok(Ok(stream)) => match stream.set_nodelay(true) {
                     Ok(()) => {
                         server.reached(*address);
@@ -180,17 +179,29 @@ impl Upstreams {
         (found.addresses.clone(), found.lost.last().cloned())
     }
 
-    fn is_own(&self, stream: &TcpStream) -> bool {
-        let (Ok(near), Ok(far)) = (stream.local_addr(), stream.peer_addr()) else { return false };
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        // Not seen by what is accepted: that would dial again before it is.
+        if self.leads_back(address) {
+            return Err(io::Error::other("this proxy itself listens there (name another server: -b)"));
+        }
+        TcpStream::connect(address).await
+    }
+
+    fn leads_back(&self, address: SocketAddr) -> bool {
         self.own.iter().any(|own| {
-            own.port() == far.port()
-                && (own.ip() == far.ip() || (own.ip().is_unspecified() && near.ip() == far.ip()))
+            let is_same = own.ip() == address.ip() || address.ip().is_unspecified();
+            own.port() == address.port() && (is_same || (own.ip().is_unspecified() && is_local(address.ip())))
         })
     }
 
     fn servers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Upstream>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether it is an address of this machine.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 impl fmt::Display for Upstreams {
