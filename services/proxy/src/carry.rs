@@ -44,11 +44,15 @@ pub(crate) enum Broken {
 pub(crate) async fn carry(client: &TcpStream, server: &TcpStream, idle: Duration) -> Carried {
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let both = async {
-        let up = direction(client, server, &sent);
-        let down = direction(server, client, &received);
-        let up = async { up.await.map_err(|side| side.of(Broken::Client, Broken::Server)) };
-        let down = async { down.await.map_err(|side| side.of(Broken::Server, Broken::Client)) };
-        tokio::try_join!(up, down).map(|_| ())
+        tokio::try_join!(
+            async {
+                direction(client, server, &sent).await.map_err(|at| at.of(Broken::Client, Broken::Server))
+            },
+            async {
+                direction(server, client, &received).await.map_err(|at| at.of(Broken::Server, Broken::Client))
+            },
+        )
+        .map(|_| ())
     };
     let end = tokio::select! {
         end = both => end,
@@ -151,21 +155,24 @@ fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Sid
     })
 }
 
-/// Moves what comes through a pipe, for as long as it comes without a pause.
+/// Moves what comes through a pipe, for as long as much comes at once.
 async fn bulk(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
-    // Without one, it goes on by copies.
-    let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
     loop {
+        from.readable().await.map_err(Side::From)?;
+        // Taken anew each time: who waits holds none. Where there is none, it
+        // goes on by copies.
+        let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
         let filled = from.try_io(Interest::READABLE, || pipe.fill(from));
-        // Nothing, or the end: the next step sees which.
-        if unless_blocked(filled).map_err(Side::From)?.is_none_or(|count| count == 0) {
-            return Ok(());
-        }
+        let Some(filled) = unless_blocked(filled).map_err(Side::From)? else { continue };
         while pipe.held() > 0 {
             match unless_blocked(to.try_io(Interest::WRITABLE, || pipe.drain(to))).map_err(Side::To)? {
                 Some(moved) => _ = count.fetch_add(moved as u64, Relaxed),
                 None => to.writable().await.map_err(Side::To)?,
             }
+        }
+        // The end is for the next step to see.
+        if filled < LITTLE {
+            return Ok(());
         }
         // Others of the thread have their turn.
         tokio::task::consume_budget().await;

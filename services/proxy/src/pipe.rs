@@ -91,7 +91,7 @@ fn spare() -> MutexGuard<'static, Vec<Ends>> {
 }
 
 /// Bytes of a pipe.
-const SIZE: usize = 256 * 1024;
+const SIZE: usize = 1024 * 1024;
 
 /// Empty pipes that are kept.
 const SPARE: usize = 64;

@@ -1,17 +1,17 @@
 //! Accepts connections and passes each on, until the service ends.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol::Deadline;
 use runtime::drain::{Drain, DrainWatch};
-use security::Access;
+use security::{Access, Refused};
 use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 use tokio_util::task::TaskTracker;
 use transport::Listeners;
 
 use crate::{
     carry::{Carried, carry},
-    upstreams::Upstreams,
+    upstreams::{Connected, NoUpstream, Upstreams},
 };
 
 /// What accepts.
@@ -63,10 +63,13 @@ impl Server {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             let (stream, peer) = listeners.accept().await;
-            tracing::info!(%peer, "connection accepted");
+            tracing::debug!(%peer, "connection accepted");
             let server = Arc::clone(&self);
             self.sessions.spawn(async move {
-                if server.drain.unless_cut(server.serve_one(stream, peer)).await.is_none() {
+                // Handed on by its place: it is the most of what a session
+                // holds.
+                let session = Box::pin(server.serve_one(stream, peer));
+                if server.drain.unless_cut(session).await.is_none() {
                     tracing::warn!(%peer, "connection cut: the service ends");
                 }
                 drop(permit);
@@ -75,26 +78,11 @@ impl Server {
     }
 
     async fn serve_one(&self, client: TcpStream, peer: SocketAddr) {
-        if let Err(why) = self.access.admit_address(peer.ip()) {
-            tracing::warn!(%peer, "connection closed: {why}");
-            return;
-        }
-        if let Err(why) = self.access.admit_host(peer.ip()).await {
-            tracing::warn!(%peer, "connection closed: {why}");
-            return;
-        }
-        // What comes in small pieces goes out as it comes.
-        if let Err(error) = client.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "connection gone before it was passed on");
-            return;
-        }
         let began = Instant::now();
-        let upstream = match self.upstreams.connect().await {
+        // Apart, so that its room is free once there is a session.
+        let upstream = match Box::pin(self.enter(&client, peer)).await {
             Ok(upstream) => upstream,
-            Err(why) => {
-                tracing::warn!(%peer, "connection closed: {why}");
-                return;
-            }
+            Err(why) => return tracing::warn!(%peer, "connection closed: {why}"),
         };
         let Carried { sent, received, end } = carry(&client, &upstream.stream, self.idle).await;
         let seconds = began.elapsed().as_secs_f32();
@@ -106,4 +94,24 @@ impl Server {
             }
         }
     }
+
+    /// What comes before a session's bytes.
+    async fn enter(&self, client: &TcpStream, peer: SocketAddr) -> Result<Connected, NotEntered> {
+        self.access.admit_address(peer.ip())?;
+        self.access.admit_host(peer.ip()).await?;
+        // What comes in small pieces goes out as it comes.
+        client.set_nodelay(true).map_err(NotEntered::Gone)?;
+        Ok(self.upstreams.connect().await?)
+    }
+}
+
+/// Why a connection gets no session.
+#[derive(Debug, thiserror::Error)]
+enum NotEntered {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("it was gone before it was passed on: {0}")]
+    Gone(io::Error),
+    #[error(transparent)]
+    Upstream(#[from] NoUpstream),
 }
