@@ -2,45 +2,44 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use protocol::Deadline;
+use protocol::{ConnectionError, Deadline};
 use runtime::drain::{Drain, DrainWatch};
-use security::Access;
-use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 use transport::Listeners;
 
 use crate::{
     carry::{Carried, carry},
+    entrance::{Entered, Entrance, NotEntered, Place},
     upstreams::Upstreams,
 };
 
 /// What accepts.
 #[derive(Debug)]
 pub(crate) struct Server {
+    entrance: Entrance,
     upstreams: Upstreams,
-    access: Access,
     /// How long a session may go without a byte.
     idle: Duration,
-    /// A permit a session. Without one, the next connection waits in the
-    /// system's queue of the listening socket.
-    permits: Arc<Semaphore>,
     drain: DrainWatch,
     sessions: TaskTracker,
 }
 
 impl Server {
     pub(crate) fn new(
+        entrance: Entrance,
         upstreams: Upstreams,
-        access: Access,
         deadline: Deadline,
-        max_connections: usize,
         drain: &Drain,
     ) -> Arc<Self> {
         Arc::new(Self {
+            entrance,
             upstreams,
-            access,
             idle: deadline.as_duration(),
-            permits: Arc::new(Semaphore::new(max_connections)),
             drain: drain.watch(),
             sessions: drain.tracker(),
         })
@@ -57,46 +56,60 @@ impl Server {
 
     async fn accept(self: Arc<Self>, mut listeners: Listeners) -> Infallible {
         loop {
-            if self.permits.available_permits() == 0 {
-                tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-            }
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
+            let permit = self.entrance.ready().await;
             let (stream, peer) = listeners.accept().await;
             tracing::info!(%peer, "connection accepted");
+            let place = match self.entrance.place(peer, permit).await {
+                Ok(place) => place,
+                Err(why) => {
+                    tracing::warn!(%peer, "connection closed: {why}");
+                    continue;
+                }
+            };
             let server = Arc::clone(&self);
             self.sessions.spawn(async move {
-                if server.drain.unless_cut(server.serve_one(stream, peer)).await.is_none() {
+                if server.drain.unless_cut(server.serve_one(stream, peer, place)).await.is_none() {
                     tracing::warn!(%peer, "connection cut: the service ends");
                 }
-                drop(permit);
             });
         }
     }
 
-    async fn serve_one(&self, client: TcpStream, peer: SocketAddr) {
-        if let Err(why) = self.access.admit_address(peer.ip()) {
-            tracing::warn!(%peer, "connection closed: {why}");
-            return;
-        }
-        if let Err(why) = self.access.admit_host(peer.ip()).await {
-            tracing::warn!(%peer, "connection closed: {why}");
-            return;
-        }
+    async fn serve_one(&self, client: TcpStream, peer: SocketAddr, place: Place) {
         // What comes in small pieces goes out as it comes.
         if let Err(error) = client.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection gone before it was passed on");
             return;
         }
-        let began = Instant::now();
-        let upstream = match self.upstreams.connect().await {
-            Ok(upstream) => upstream,
+        let entered = tokio::select! {
+            biased;
+            entered = self.entrance.enter(client, peer, place) => entered,
+            // Nothing is under way yet that would be lost.
+            () = self.drain.started() => Err(NotEntered::Drained),
+        };
+        let mut client = match entered {
+            Ok(client) => client,
+            Err(why @ (NotEntered::Drained | NotEntered::Connection(ConnectionError::Closed))) => {
+                tracing::info!(%peer, "connection closed: {why}");
+                return;
+            }
             Err(why) => {
                 tracing::warn!(%peer, "connection closed: {why}");
                 return;
             }
         };
-        let Carried { sent, received, end } = carry(&client, &upstream.stream, self.idle).await;
+        let began = Instant::now();
+        let mut upstream = match self.upstreams.connect().await {
+            Ok(upstream) => upstream,
+            Err(why) => {
+                tracing::warn!(%peer, "connection closed: {why}");
+                let _ = timeout(self.idle, client.stream.shutdown()).await;
+                return;
+            }
+        };
+        let Entered { stream, head, .. } = &mut client;
+        let Carried { sent, received, end } =
+            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle).await;
         let seconds = began.elapsed().as_secs_f32();
         let upstream = upstream.address;
         match end {
