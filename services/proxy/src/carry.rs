@@ -2,20 +2,24 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io::{self, ErrorKind},
     net::Shutdown,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::{
     io::Interest,
     net::TcpStream,
     time::{Instant, sleep_until},
 };
+use transport::Stream;
 
-use crate::pipe::Pipe;
+use crate::{pipe::Pipe, relay::Direction};
 
 /// What went over, and how it ended.
 #[derive(Debug)]
@@ -39,20 +43,18 @@ pub(crate) enum Broken {
 }
 
 /// Carries what each side sends to the other, until both have ended; each
-/// direction ends by itself. A side that fails ends both, and so does silence
-/// of both for `idle`.
-pub(crate) async fn carry(client: &TcpStream, server: &TcpStream, idle: Duration) -> Carried {
+/// direction ends by itself. `head` is what has come from the client already.
+/// A side that fails ends both, and so does silence of both for `idle`.
+pub(crate) async fn carry(client: &mut Stream, head: Bytes, server: &mut Stream, idle: Duration) -> Carried {
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let both = async {
-        tokio::try_join!(
-            async {
-                direction(client, server, &sent).await.map_err(|at| at.of(Broken::Client, Broken::Server))
-            },
-            async {
-                direction(server, client, &received).await.map_err(|at| at.of(Broken::Server, Broken::Client))
-            },
-        )
-        .map(|_| ())
+        match (&mut *client, &mut *server) {
+            (Stream::Plain(client), Stream::Plain(server)) => {
+                plain(client, head, server, &sent, &received).await
+            }
+            // Apart, so that plain sessions need no room for it.
+            (client, server) => Box::pin(copied(client, head, server, &sent, &received)).await,
+        }
     };
     let end = tokio::select! {
         end = both => end,
@@ -61,10 +63,40 @@ pub(crate) async fn carry(client: &TcpStream, server: &TcpStream, idle: Duration
     if end.is_err() {
         // Who waits for the rest must not take this for its end.
         for side in [client, server] {
-            let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&*side).set_linger(Some(Duration::ZERO));
         }
     }
     Carried { sent: sent.into_inner(), received: received.into_inner(), end }
+}
+
+async fn plain(
+    client: &TcpStream,
+    head: Bytes,
+    server: &TcpStream,
+    sent: &AtomicU64,
+    received: &AtomicU64,
+) -> Result<(), Broken> {
+    tokio::try_join!(async { direction(client, head, server, sent).await.map_err(Side::of_client) }, async {
+        direction(server, Bytes::new(), client, received).await.map_err(Side::of_server)
+    },)
+    .map(|_| ())
+}
+
+/// The same where a side is encrypted.
+async fn copied(
+    client: &mut Stream,
+    head: Bytes,
+    server: &mut Stream,
+    sent: &AtomicU64,
+    received: &AtomicU64,
+) -> Result<(), Broken> {
+    let (mut up, mut down) = (Direction::new(head), Direction::default());
+    poll_fn(|context| {
+        let up = up.poll(context, client, server, sent).map_err(Side::of_client)?;
+        let down = down.poll(context, server, client, received).map_err(Side::of_server)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Waits until nothing has gone over for `idle`.
@@ -83,35 +115,38 @@ async fn silence(sent: &AtomicU64, received: &AtomicU64, idle: Duration) {
 }
 
 /// Which side of a direction failed.
-enum Side {
+#[derive(Debug)]
+pub(crate) enum Side {
     From(io::Error),
     To(io::Error),
 }
 
 impl Side {
-    fn of(self, from: fn(io::Error) -> Broken, to: fn(io::Error) -> Broken) -> Broken {
+    /// Of the direction from the client.
+    fn of_client(self) -> Broken {
         match self {
-            Self::From(error) => from(error),
-            Self::To(error) => to(error),
+            Self::From(error) => Broken::Client(error),
+            Self::To(error) => Broken::Server(error),
+        }
+    }
+
+    /// Of that from the server.
+    fn of_server(self) -> Broken {
+        match self {
+            Self::From(error) => Broken::Server(error),
+            Self::To(error) => Broken::Client(error),
         }
     }
 }
 
-async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+async fn direction(from: &TcpStream, head: Bytes, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+    write(&head, to, count).await?;
+    drop(head);
     loop {
         from.readable().await.map_err(Side::From)?;
         match step(from, to, count)? {
             Step::Again => {}
-            Step::Rest(rest) => {
-                let mut rest = &rest[..];
-                while !rest.is_empty() {
-                    to.writable().await.map_err(Side::To)?;
-                    if let Some(written) = unless_blocked(to.try_write(rest)).map_err(Side::To)? {
-                        count.fetch_add(written as u64, Relaxed);
-                        rest = &rest[written..];
-                    }
-                }
-            }
+            Step::Rest(rest) => write(&rest, to, count).await?,
             Step::Much => bulk(from, to, count).await?,
             Step::End => {
                 // Who has gone already has nothing more to learn.
@@ -120,6 +155,17 @@ async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Resul
             }
         }
     }
+}
+
+async fn write(mut rest: &[u8], to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+    while !rest.is_empty() {
+        to.writable().await.map_err(Side::To)?;
+        if let Some(written) = unless_blocked(to.try_write(rest)).map_err(Side::To)? {
+            count.fetch_add(written as u64, Relaxed);
+            rest = &rest[written..];
+        }
+    }
+    Ok(())
 }
 
 enum Step {

@@ -1,13 +1,16 @@
 //! The proxy: passes Tentacle sessions on to a receiver, byte for byte, so
-//! that passwords and TLS are between the ends.
+//! that passwords and TLS are between the ends; or, where it is told to, are
+//! its own with either side.
 //!
-//! The way of a session reads top-down: [`run`] accepts a stream, an upstream
-//! is chosen and dialled, and the bytes are carried in both directions until
-//! each has ended.
+//! The way of a session reads top-down: [`run`] accepts a stream, its client
+//! is let in, an upstream is chosen and dialled, and the bytes are carried in
+//! both directions until each has ended.
 
 mod carry;
+mod entrance;
 pub mod options;
 mod pipe;
+mod relay;
 mod server;
 mod upstreams;
 
@@ -20,11 +23,11 @@ use runtime::{
     logs,
     options::Layers,
 };
-use security::Access;
+use security::{Acceptor, Access, Connector, Password};
 use transport::Listeners;
 
 pub use crate::options::Options;
-use crate::{server::Server, upstreams::Upstreams};
+use crate::{entrance::Entrance, server::Server, upstreams::Upstreams};
 
 /// The whole program under the name `name`: reads the options of this
 /// process, goes to the background where that is asked for, and runs.
@@ -43,7 +46,8 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 /// As [`start`].
 pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
     let options = Options::from_layers(layers)?;
-    let ready = match options.daemon.then(|| daemon::detach(None)).transpose()? {
+    let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
+    let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
         Some(Detached::Parent(status)) => return Ok(status),
         Some(Detached::Child(ready)) => Some(ready),
         None => None,
@@ -57,24 +61,35 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
 /// way. Says on `ready` that it accepts connections.
 ///
 /// # Errors
-/// What ends the start: an address, or the files of `-T`.
+/// What ends the start: an address, or files that changed meanwhile.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let listeners = Listeners::bind(&options.addresses, options.port)?;
     let listening = listeners.addresses().context("a listening socket has no address")?;
-    let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
+    let read = anyhow::Error::msg::<String>;
+    let access = Access::start(options.access).map_err(read)?;
+    let acceptor = Acceptor::start(options.tls, options.deadline.as_duration()).map_err(read)?;
+    let password = options.password.map(Password::start).transpose().map_err(read)?;
+    if options.upstream_tls.as_ref().is_some_and(|tls| tls.authorities.is_none()) {
+        tracing::warn!(
+            "TLS to the servers encrypts, and whoever answers is believed: no --upstream-ca is given to check their certificates"
+        );
+    }
+    let connector = Connector::start(options.upstream_tls).map_err(read)?;
+    let upstream_password = options.upstream_password.map(Password::start).transpose().map_err(read)?;
     if let Some(directory) = &options.directory {
         tracing::warn!(directory = %directory.display(), "a proxy keeps no files: the folder is not used");
     }
-    let upstreams = Upstreams::new(options.upstreams, options.deadline, listening.clone());
+    let upstreams =
+        Upstreams::new(options.upstreams, listening.clone(), connector, upstream_password, options.deadline);
     for address in listening {
         tracing::info!(%address, upstreams = %upstreams, "listening");
     }
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let server = Server::new(upstreams, access, options.deadline, options.max_connections, &drain);
-    server.serve(listeners).await;
+    let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
+    Server::new(entrance, upstreams, options.deadline, &drain).serve(listeners).await;
     match drain.finish(options.drain_timeout).await {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),

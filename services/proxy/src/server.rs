@@ -1,46 +1,45 @@
 //! Accepts connections and passes each on, until the service ends.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use protocol::Deadline;
+use protocol::{ConnectionError, Deadline};
 use runtime::drain::{Drain, DrainWatch};
-use security::{Access, Refused};
-use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 use transport::Listeners;
 
 use crate::{
     carry::{Carried, carry},
-    upstreams::{Connected, NoUpstream, Upstreams},
+    entrance::{Entered, Entrance, NotEntered, Place},
+    upstreams::{Connected, Upstreams},
 };
 
 /// What accepts.
 #[derive(Debug)]
 pub(crate) struct Server {
+    entrance: Entrance,
     upstreams: Upstreams,
-    access: Access,
     /// How long a session may go without a byte.
     idle: Duration,
-    /// A permit a session. Without one, the next connection waits in the
-    /// system's queue of the listening socket.
-    permits: Arc<Semaphore>,
     drain: DrainWatch,
     sessions: TaskTracker,
 }
 
 impl Server {
     pub(crate) fn new(
+        entrance: Entrance,
         upstreams: Upstreams,
-        access: Access,
         deadline: Deadline,
-        max_connections: usize,
         drain: &Drain,
     ) -> Arc<Self> {
         Arc::new(Self {
+            entrance,
             upstreams,
-            access,
             idle: deadline.as_duration(),
-            permits: Arc::new(Semaphore::new(max_connections)),
             drain: drain.watch(),
             sessions: drain.tracker(),
         })
@@ -57,34 +56,37 @@ impl Server {
 
     async fn accept(self: Arc<Self>, mut listeners: Listeners) -> Infallible {
         loop {
-            if self.permits.available_permits() == 0 {
-                tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-            }
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
+            let permit = self.entrance.ready().await;
             let (stream, peer) = listeners.accept().await;
             tracing::debug!(%peer, "connection accepted");
+            let place = match self.entrance.place(peer, permit).await {
+                Ok(place) => place,
+                Err(why) => {
+                    tracing::warn!(%peer, "connection closed: {why}");
+                    continue;
+                }
+            };
             let server = Arc::clone(&self);
             self.sessions.spawn(async move {
                 // Handed on by its place: it is the most of what a session
                 // holds.
-                let session = Box::pin(server.serve_one(stream, peer));
+                let session = Box::pin(server.serve_one(stream, peer, place));
                 if server.drain.unless_cut(session).await.is_none() {
                     tracing::warn!(%peer, "connection cut: the service ends");
                 }
-                drop(permit);
             });
         }
     }
 
-    async fn serve_one(&self, client: TcpStream, peer: SocketAddr) {
-        let began = Instant::now();
+    async fn serve_one(&self, client: TcpStream, peer: SocketAddr, place: Place) {
         // Apart, so that its room is free once there is a session.
-        let upstream = match Box::pin(self.enter(&client, peer)).await {
-            Ok(upstream) => upstream,
-            Err(why) => return tracing::warn!(%peer, "connection closed: {why}"),
+        let Some((mut client, mut upstream)) = Box::pin(self.enter(client, peer, place)).await else {
+            return;
         };
-        let Carried { sent, received, end } = carry(&client, &upstream.stream, self.idle).await;
+        let began = Instant::now();
+        let Entered { stream, head, .. } = &mut client;
+        let Carried { sent, received, end } =
+            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle).await;
         let seconds = began.elapsed().as_secs_f32();
         let upstream = upstream.address;
         match end {
@@ -95,23 +97,37 @@ impl Server {
         }
     }
 
-    /// What comes before a session's bytes.
-    async fn enter(&self, client: &TcpStream, peer: SocketAddr) -> Result<Connected, NotEntered> {
-        self.access.admit_address(peer.ip())?;
-        self.access.admit_host(peer.ip()).await?;
+    /// What comes before a session's bytes; none where there is no session.
+    async fn enter(&self, client: TcpStream, peer: SocketAddr, place: Place) -> Option<(Entered, Connected)> {
         // What comes in small pieces goes out as it comes.
-        client.set_nodelay(true).map_err(NotEntered::Gone)?;
-        Ok(self.upstreams.connect().await?)
+        if let Err(error) = client.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "connection gone before it was passed on");
+            return None;
+        }
+        let entered = tokio::select! {
+            biased;
+            entered = self.entrance.enter(client, peer, place) => entered,
+            // Nothing is under way yet that would be lost.
+            () = self.drain.started() => Err(NotEntered::Drained),
+        };
+        let mut client = match entered {
+            Ok(client) => client,
+            Err(why @ (NotEntered::Drained | NotEntered::Connection(ConnectionError::Closed))) => {
+                tracing::info!(%peer, "connection closed: {why}");
+                return None;
+            }
+            Err(why) => {
+                tracing::warn!(%peer, "connection closed: {why}");
+                return None;
+            }
+        };
+        match self.upstreams.connect().await {
+            Ok(upstream) => Some((client, upstream)),
+            Err(why) => {
+                tracing::warn!(%peer, "connection closed: {why}");
+                let _ = timeout(self.idle, client.stream.shutdown()).await;
+                None
+            }
+        }
     }
-}
-
-/// Why a connection gets no session.
-#[derive(Debug, thiserror::Error)]
-enum NotEntered {
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error("it was gone before it was passed on: {0}")]
-    Gone(io::Error),
-    #[error(transparent)]
-    Upstream(#[from] NoUpstream),
 }

@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use protocol::Deadline;
+use protocol::{Client, ClientError, ConnectionError, Deadline};
+use security::{Connector, Password};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
-use transport::Address;
+use transport::{Address, Stream, tls::HandshakeError};
 
 /// The servers behind the proxy. Each connection goes to the one that has the
 /// fewest; one that could not be reached is tried last for a while.
@@ -26,9 +27,11 @@ use transport::Address;
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     hosts: Vec<Address>,
-    patience: Duration,
     /// Where the proxy itself listens: a connection to there would come back.
     own: Vec<SocketAddr>,
+    connector: Connector,
+    password: Option<Password>,
+    deadline: Deadline,
     found: tokio::sync::Mutex<Found>,
     servers: Mutex<HashMap<SocketAddr, Arc<Upstream>>>,
 }
@@ -36,9 +39,24 @@ pub(crate) struct Upstreams {
 /// A connection to a server; it counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) address: SocketAddr,
     _counted: Counted,
+}
+
+/// Why a server cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum NotReached {
+    #[error(transparent)]
+    Tcp(#[from] io::Error),
+    #[error("this proxy itself listens there (name another server: -b)")]
+    Own,
+    #[error(transparent)]
+    Tls(#[from] HandshakeError),
+    #[error("it refuses the password (--upstream-password), or asks for none")]
+    Password,
+    #[error("password: {0}{hint}", hint = hint(.0))]
+    Client(#[from] ClientError),
 }
 
 /// Why there is no connection.
@@ -53,7 +71,8 @@ pub(crate) enum NoUpstream {
 /// What the names stood for the last time.
 #[derive(Debug, Default)]
 struct Found {
-    addresses: Vec<SocketAddr>,
+    /// Each with the first of the hosts that stands for it.
+    addresses: Vec<(SocketAddr, usize)>,
     /// Names that stand for nothing now.
     lost: Vec<String>,
     at: Option<Instant>,
@@ -78,11 +97,19 @@ struct Counted(Arc<Upstream>);
 // === impl Upstreams ===
 
 impl Upstreams {
-    pub(crate) fn new(hosts: Vec<Address>, deadline: Deadline, own: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        hosts: Vec<Address>,
+        own: Vec<SocketAddr>,
+        connector: Connector,
+        password: Option<Password>,
+        deadline: Deadline,
+    ) -> Self {
         Self {
             hosts,
-            patience: deadline.as_duration(),
             own,
+            connector,
+            password,
+            deadline,
             found: tokio::sync::Mutex::default(),
             servers: Mutex::default(),
         }
@@ -94,10 +121,10 @@ impl Upstreams {
     /// # Errors
     /// [`NoUpstream`]: the last server's reason.
     pub(crate) async fn connect(&self) -> Result<Connected, NoUpstream> {
-        let ends = Instant::now() + self.patience;
+        let ends = Instant::now() + self.patience();
         let (addresses, mut last) = timeout_at(ends, self.addresses()).await.map_err(|_| self.timed_out())?;
         let servers = self.in_turn(addresses);
-        for (tried, (address, server)) in servers.iter().enumerate() {
+        for (tried, (address, host, server)) in servers.iter().enumerate() {
             // A server that swallows everything must not take the time of the
             // next one.
             let now = Instant::now();
@@ -106,15 +133,12 @@ impl Upstreams {
             // From here on, so that connections that begin together are shared
             // out.
             let counted = Counted::new(server);
-            let why = match timeout_at(until, self.dial(*address)).await {
-                Ok(Ok(stream)) => match stream.set_nodelay(true) {
-                    Ok(()) => {
-                        server.reached(*address);
-                        return Ok(Connected { stream, address: *address, _counted: counted });
-                    }
-                    Err(error) => error.to_string(),
-                },
-                Ok(Err(error)) => error.to_string(),
+            let why = match timeout_at(until, self.reach(*address, host)).await {
+                Ok(Ok(stream)) => {
+                    server.reached(*address);
+                    return Ok(Connected { stream, address: *address, _counted: counted });
+                }
+                Ok(Err(why)) => why.to_string(),
                 Err(_) => "no answer in time".to_owned(),
             };
             server.failed(*address, &why);
@@ -123,40 +147,71 @@ impl Upstreams {
         Err(last.map_or_else(|| self.timed_out(), NoUpstream::Unreachable))
     }
 
+    /// A connection to this server, ready for a client's bytes.
+    async fn reach(&self, address: SocketAddr, host: &Address) -> Result<Stream, NotReached> {
+        // Not seen by what is accepted: that would dial again before it is.
+        if self.leads_back(address) {
+            return Err(NotReached::Own);
+        }
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut stream = self.connector.connect(stream, host, self.patience()).await?;
+        if let Some(password) = &self.password {
+            // A server does not speak before it is asked: nothing has come
+            // behind its answer.
+            let mut client = Client::new(&mut stream, self.deadline);
+            client.authenticate(&password.digest()).await.map_err(|error| match error {
+                ClientError::Connection(ConnectionError::Closed) => NotReached::Password,
+                error => error.into(),
+            })?;
+        }
+        Ok(stream)
+    }
+
     fn timed_out(&self) -> NoUpstream {
-        NoUpstream::TimedOut(self.patience)
+        NoUpstream::TimedOut(self.patience())
+    }
+
+    fn patience(&self) -> Duration {
+        self.deadline.as_duration()
     }
 
     /// Those that were reached the last time first, of them those with the
     /// fewest connections.
-    fn in_turn(&self, addresses: Vec<SocketAddr>) -> Vec<(SocketAddr, Arc<Upstream>)> {
+    fn in_turn(&self, addresses: Vec<(SocketAddr, usize)>) -> Vec<(SocketAddr, &Address, Arc<Upstream>)> {
         let mut known = self.servers();
         // What is of no name any more is forgotten once its connections end.
-        known.retain(|address, server| addresses.contains(address) || server.connections.load(Relaxed) > 0);
+        known.retain(|address, server| {
+            addresses.iter().any(|(found, _)| found == address) || server.connections.load(Relaxed) > 0
+        });
         let mut servers: Vec<_> = addresses
             .into_iter()
-            .map(|address| (address, Arc::clone(known.entry(address).or_default())))
+            .map(|(address, host)| {
+                (address, &self.hosts[host], Arc::clone(known.entry(address).or_default()))
+            })
             .collect();
         drop(known);
         let now = Instant::now();
-        servers
-            .sort_by_cached_key(|(_, server)| (server.is_passed_over(now), server.connections.load(Relaxed)));
+        servers.sort_by_cached_key(|(_, _, server)| {
+            (server.is_passed_over(now), server.connections.load(Relaxed))
+        });
         servers
     }
 
     /// What the names stand for, looked up at most every few seconds, and the
     /// reason of one that stands for nothing.
-    async fn addresses(&self) -> (Vec<SocketAddr>, Option<String>) {
+    async fn addresses(&self) -> (Vec<(SocketAddr, usize)>, Option<String>) {
         // Who comes while it is looked up waits for that.
         let mut found = self.found.lock().await;
         if found.at.is_none_or(|at| at.elapsed() >= LOOK_UP_EVERY) {
             let before = std::mem::take(&mut *found);
             let mut lost = Vec::new();
-            for host in &self.hosts {
-                let looking = timeout(self.patience / 2, lookup_host((host.host.as_str(), host.port))).await;
+            for (number, host) in self.hosts.iter().enumerate() {
+                let looking =
+                    timeout(self.patience() / 2, lookup_host((host.host.as_str(), host.port))).await;
                 let why = match looking {
                     Ok(Ok(addresses)) => {
-                        found.addresses.extend(addresses);
+                        found.addresses.extend(addresses.map(|address| (address, number)));
                         continue;
                     }
                     Ok(Err(error)) => error.to_string(),
@@ -165,7 +220,7 @@ impl Upstreams {
                 lost.push(format!("{}: cannot be resolved: {why}", host.host));
             }
             found.addresses.sort_unstable();
-            found.addresses.dedup();
+            found.addresses.dedup_by_key(|(address, _)| *address);
             for why in lost.iter().filter(|why| !before.lost.contains(why)) {
                 tracing::warn!("{why}");
             }
@@ -177,14 +232,6 @@ impl Upstreams {
             found.at = Some(Instant::now());
         }
         (found.addresses.clone(), found.lost.last().cloned())
-    }
-
-    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        // Not seen by what is accepted: that would dial again before it is.
-        if self.leads_back(address) {
-            return Err(io::Error::other("this proxy itself listens there (name another server: -b)"));
-        }
-        TcpStream::connect(address).await
     }
 
     fn leads_back(&self, address: SocketAddr) -> bool {
@@ -256,6 +303,13 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+fn hint(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Connection(ConnectionError::Tls) => " (--upstream-tls)",
+        _ => "",
     }
 }
 

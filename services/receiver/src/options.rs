@@ -60,14 +60,14 @@ pub fn program(name: &'static str) -> Program {
         .after_help(AFTER_HELP)
         .args(service::listening())
         .args(service::upstream())
-        .args(passwords())
+        .args(security::password_arguments())
         .args(security::server_arguments())
         .args(security::access_arguments())
         .args(storing())
         .args(service::waiting())
         .args(logs::arguments())
         .args(not_yet());
-    Program::new(command).secrets(&["password"]).not_yet(NOT_YET).file(
+    Program::new(command).secrets(&["password", "upstream-password"]).not_yet(NOT_YET).file(
         "config",
         FileFormat::TentacleServer,
         TOKENS,
@@ -124,15 +124,6 @@ impl Options {
             tls: ServerTls::from_layers(layers)?,
         })
     }
-}
-
-fn passwords() -> Vec<Arg> {
-    vec![
-        value("password", 'x', "PASSWORD", "Clients must know this password (others can read a command line: --password-file keeps it from them)")
-            .value_parser(values::secret()),
-        value("password-file", None, "FILE", "Clients must know the password in this file")
-            .value_parser(values::existing_file()),
-    ]
 }
 
 fn storing() -> Vec<Arg> {
@@ -195,6 +186,12 @@ const TOKENS: &[Token] = &[
     Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },
     Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
     Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "upstream_tls", sets: Sets::Switch("upstream-tls") },
+    Token { name: "upstream_ca", sets: Sets::Value("upstream-ca") },
+    Token { name: "upstream_name", sets: Sets::Value("upstream-name") },
+    Token { name: "upstream_cert", sets: Sets::Value("upstream-cert") },
+    Token { name: "upstream_key", sets: Sets::Value("upstream-key") },
+    Token { name: "upstream_password", sets: Sets::Value("upstream-password") },
     Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
     Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },
     Token { name: "ssl_key", sets: Sets::Value("ssl-key") },

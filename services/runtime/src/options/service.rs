@@ -53,7 +53,7 @@ pub fn waiting() -> Vec<Arg> {
 }
 
 /// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
-/// on to.
+/// on to, and `upstream-…`, how it is let in there.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
@@ -69,7 +69,20 @@ pub fn upstream() -> Vec<Arg> {
             "Pass connections on to this TCP port of the hosts of -b [default: 41121]",
         )
         .value_parser(port),
+        switch("upstream-tls", None, "Speak TLS to the servers of -b, whatever clients speak"),
+        file("upstream-ca", "The certificates of the servers of -b must be of an authority in this PEM file, and for their names"),
+        value("upstream-name", None, "NAME", "They must be for this name or address [default: the one of -b]"),
+        file("upstream-cert", "Show the certificate in this PEM file to the servers of -b"),
+        file("upstream-key", "That certificate's key is in this PEM file [default: in that of --upstream-cert]"),
+        file("upstream-key-password-file", "The password of that key is in this file"),
+        value("upstream-password", None, "PASSWORD", "Say this password to the servers of -b (others can read a command line: --upstream-password-file keeps it from them)")
+            .value_parser(values::secret()),
+        file("upstream-password-file", "Say the password in this file to the servers of -b"),
     ]
+}
+
+fn file(id: &'static str, help: &'static str) -> Arg {
+    value(id, None, "FILE", help).value_parser(values::existing_file())
 }
 
 /// `directory`, the folder of files.
