@@ -73,7 +73,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let server = Server::new(upstreams, access, options.deadline, options.max_connections, &drain);
+    let server =
+        Server::new(upstreams, access, options.send_proxy, options.deadline, options.max_connections, &drain);
     server.serve(listeners).await;
     match drain.finish(options.drain_timeout).await {
         Drained::Whole => tracing::info!("ended"),

@@ -20,6 +20,8 @@ pub struct Options {
     pub port: u16,
     /// Where to pass connections on to; not empty.
     pub upstreams: Vec<Address>,
+    /// Whether each connection is begun with a header that names the client.
+    pub send_proxy: bool,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
     /// Whether to go to the background.
@@ -45,7 +47,7 @@ pub fn program(name: &'static str) -> Program {
         .args(service::listening())
         .args(service::upstream())
         .arg(service::directory().hide(true))
-        .args(security::access_arguments().into_iter().filter(|arg| arg.get_id() != "allow-name"))
+        .args(security::access_arguments())
         .args(service::waiting())
         .args(logs::arguments());
     Program::new(command).file("config", FileFormat::TentacleServer, TOKENS)
@@ -65,6 +67,7 @@ impl Options {
             addresses: service::addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
             upstreams: upstreams(layers)?,
+            send_proxy: layers.switch("send-proxy"),
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
             daemon: layers.switch("daemon"),
             deadline: Deadline::new(time("timeout", 1), retries),
@@ -106,6 +109,8 @@ const TOKENS: &[Token] = &[
     Token { name: "log_file", sets: Sets::Value("log-file") },
     Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
     Token { name: "allow", sets: Sets::Value("allow") },
+    Token { name: "accept_proxy", sets: Sets::Switch("accept-proxy") },
+    Token { name: "send_proxy", sets: Sets::Switch("send-proxy") },
 ];
 
 const AFTER_HELP: &str = "\

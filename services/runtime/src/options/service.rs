@@ -53,7 +53,7 @@ pub fn waiting() -> Vec<Arg> {
 }
 
 /// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
-/// on to.
+/// on to, and `send-proxy`.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
@@ -69,6 +69,11 @@ pub fn upstream() -> Vec<Arg> {
             "Pass connections on to this TCP port of the hosts of -b [default: 41121]",
         )
         .value_parser(port),
+        switch(
+            "send-proxy",
+            None,
+            "Tell the servers the clients' addresses, by a PROXY header (version 2): they need --accept-proxy",
+        ),
     ]
 }
 
