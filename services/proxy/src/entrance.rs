@@ -13,7 +13,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use transport::{Stream, tls::HandshakeError};
+use transport::{Stream, proxy_header::HeaderError, tls::HandshakeError};
 
 /// Lets clients in: by their addresses, and where the proxy has a certificate
 /// or a password of its own, by those.
@@ -54,6 +54,8 @@ pub(crate) struct Entered {
 pub(crate) enum NotEntered {
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error("its handshake made room for a newer one")]
@@ -115,18 +117,20 @@ impl Entrance {
         })
     }
 
-    /// The names of `-T`, the handshake, and the password.
+    /// The header of a proxy, by which `peer` becomes the client, the names of
+    /// `-T`, the handshake, and the password.
     ///
     /// # Errors
     /// [`NotEntered`].
     pub(crate) async fn enter(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: &mut SocketAddr,
         place: Place,
     ) -> Result<Entered, NotEntered> {
         let (mut stream, _permit) = match place {
             Place::Plain(permit) => {
+                *peer = self.access.client(&stream, *peer, self.deadline.as_duration()).await?;
                 self.access.admit_host(peer.ip()).await?;
                 (stream.into(), permit)
             }
@@ -142,12 +146,14 @@ impl Entrance {
     async fn encrypted(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: &mut SocketAddr,
         slot: Slot,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
         // Within the slot, as whoever owns an address says how long its name
         // takes.
         let handshake = async {
+            *peer = self.access.client(&stream, *peer, self.deadline.as_duration()).await?;
+            slot.is_of(peer.ip());
             self.access.admit_host(peer.ip()).await?;
             Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
         };

@@ -80,8 +80,14 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(directory) = &options.directory {
         tracing::warn!(directory = %directory.display(), "a proxy keeps no files: the folder is not used");
     }
-    let upstreams =
-        Upstreams::new(options.upstreams, listening.clone(), connector, upstream_password, options.deadline);
+    let upstreams = Upstreams::new(
+        options.upstreams,
+        listening.clone(),
+        options.send_proxy,
+        connector,
+        upstream_password,
+        options.deadline,
+    );
     for address in listening {
         tracing::info!(%address, upstreams = %upstreams, "listening");
     }

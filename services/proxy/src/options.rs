@@ -27,6 +27,8 @@ pub struct Options {
     pub upstream_tls: Option<ClientTls>,
     /// What is said to them before a client's bytes.
     pub upstream_password: Option<SecretSource>,
+    /// Whether each connection is begun with a header that names the client.
+    pub send_proxy: bool,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
     /// Whether to go to the background.
@@ -81,6 +83,7 @@ impl Options {
             upstreams: upstreams(layers)?,
             upstream_tls: tls::to_upstreams(layers)?,
             upstream_password: secret_from(layers, "upstream-password", "upstream-password-file")?,
+            send_proxy: layers.switch("send-proxy"),
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
             daemon: layers.switch("daemon"),
             deadline: Deadline::new(time("timeout", 1), retries),
@@ -137,6 +140,8 @@ const TOKENS: &[Token] = &[
     Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
     Token { name: "allow", sets: Sets::Value("allow") },
     Token { name: "allow_name", sets: Sets::Value("allow-name") },
+    Token { name: "accept_proxy", sets: Sets::Switch("accept-proxy") },
+    Token { name: "send_proxy", sets: Sets::Switch("send-proxy") },
 ];
 
 const AFTER_HELP: &str = "\

@@ -78,11 +78,10 @@ impl Server {
         }
     }
 
-    async fn serve_one(&self, client: TcpStream, peer: SocketAddr, place: Place) {
+    async fn serve_one(&self, client: TcpStream, mut peer: SocketAddr, place: Place) {
         // Apart, so that its room is free once there is a session.
-        let Some((mut client, mut upstream)) = Box::pin(self.enter(client, peer, place)).await else {
-            return;
-        };
+        let entered = Box::pin(self.enter(client, &mut peer, place)).await;
+        let Some((mut client, mut upstream)) = entered else { return };
         let began = Instant::now();
         let Entered { stream, head, .. } = &mut client;
         let Carried { sent, received, end } =
@@ -98,12 +97,21 @@ impl Server {
     }
 
     /// What comes before a session's bytes; none where there is no session.
-    async fn enter(&self, client: TcpStream, peer: SocketAddr, place: Place) -> Option<(Entered, Connected)> {
+    /// Behind another proxy, `peer` becomes what that says.
+    async fn enter(
+        &self,
+        client: TcpStream,
+        peer: &mut SocketAddr,
+        place: Place,
+    ) -> Option<(Entered, Connected)> {
         // What comes in small pieces goes out as it comes.
-        if let Err(error) = client.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "connection gone before it was passed on");
-            return None;
-        }
+        let own = match client.set_nodelay(true).and_then(|()| client.local_addr()) {
+            Ok(own) => own,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "connection gone before it was passed on");
+                return None;
+            }
+        };
         let entered = tokio::select! {
             biased;
             entered = self.entrance.enter(client, peer, place) => entered,
@@ -121,7 +129,7 @@ impl Server {
                 return None;
             }
         };
-        match self.upstreams.connect().await {
+        match self.upstreams.connect((*peer, own)).await {
             Ok(upstream) => Some((client, upstream)),
             Err(why) => {
                 tracing::warn!(%peer, "connection closed: {why}");

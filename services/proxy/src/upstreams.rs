@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
-use transport::{Address, Stream, tls::HandshakeError};
+use transport::{Address, Stream, proxy_header, tls::HandshakeError};
 
 /// The servers behind the proxy. Each connection goes to the one that has the
 /// fewest; one that could not be reached is tried last for a while.
@@ -29,6 +29,8 @@ pub(crate) struct Upstreams {
     hosts: Vec<Address>,
     /// Where the proxy itself listens: a connection to there would come back.
     own: Vec<SocketAddr>,
+    /// Whether servers are told the clients' addresses.
+    send_proxy: bool,
     connector: Connector,
     password: Option<Password>,
     deadline: Deadline,
@@ -100,6 +102,7 @@ impl Upstreams {
     pub(crate) fn new(
         hosts: Vec<Address>,
         own: Vec<SocketAddr>,
+        send_proxy: bool,
         connector: Connector,
         password: Option<Password>,
         deadline: Deadline,
@@ -107,6 +110,7 @@ impl Upstreams {
         Self {
             hosts,
             own,
+            send_proxy,
             connector,
             password,
             deadline,
@@ -116,11 +120,11 @@ impl Upstreams {
     }
 
     /// A connection to the server that has the fewest of those that can be
-    /// reached.
+    /// reached, for a client's from one address to the other.
     ///
     /// # Errors
     /// [`NoUpstream`]: the last server's reason.
-    pub(crate) async fn connect(&self) -> Result<Connected, NoUpstream> {
+    pub(crate) async fn connect(&self, from_to: (SocketAddr, SocketAddr)) -> Result<Connected, NoUpstream> {
         let ends = Instant::now() + self.patience();
         let (addresses, mut last) = timeout_at(ends, self.addresses()).await.map_err(|_| self.timed_out())?;
         let servers = self.in_turn(addresses);
@@ -133,7 +137,7 @@ impl Upstreams {
             // From here on, so that connections that begin together are shared
             // out.
             let counted = Counted::new(server);
-            let why = match timeout_at(until, self.reach(*address, host)).await {
+            let why = match timeout_at(until, self.reach(*address, host, from_to)).await {
                 Ok(Ok(stream)) => {
                     server.reached(*address);
                     return Ok(Connected { stream, address: *address, _counted: counted });
@@ -148,13 +152,21 @@ impl Upstreams {
     }
 
     /// A connection to this server, ready for a client's bytes.
-    async fn reach(&self, address: SocketAddr, host: &Address) -> Result<Stream, NotReached> {
+    async fn reach(
+        &self,
+        address: SocketAddr,
+        host: &Address,
+        (from, to): (SocketAddr, SocketAddr),
+    ) -> Result<Stream, NotReached> {
         // Not seen by what is accepted: that would dial again before it is.
         if self.leads_back(address) {
             return Err(NotReached::Own);
         }
-        let stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        if self.send_proxy {
+            proxy_header::write(&mut stream, from, to).await?;
+        }
         let mut stream = self.connector.connect(stream, host, self.patience()).await?;
         if let Some(password) = &self.password {
             // A server does not speak before it is asked: nothing has come

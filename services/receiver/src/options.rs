@@ -198,6 +198,8 @@ const TOKENS: &[Token] = &[
     Token { name: "ssl_password", sets: Sets::Switch("ssl-password") },
     Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
     Token { name: "allow", sets: Sets::Value("allow") },
+    Token { name: "accept_proxy", sets: Sets::Switch("accept-proxy") },
+    Token { name: "send_proxy", sets: Sets::Switch("send-proxy") },
     Token { name: "allow_name", sets: Sets::Value("allow-name") },
 ];
 

@@ -9,7 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
-use transport::{Listeners, Stream, tls::HandshakeError};
+use transport::{Listeners, Stream, proxy_header::HeaderError, tls::HandshakeError};
 
 use crate::{session::Session, site::Site};
 
@@ -87,15 +87,18 @@ impl Server {
         permits().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// The names of `-T`, the handshake, and the permit for what follows it.
+    /// The header of a proxy, by which `peer` becomes the client, the names of
+    /// `-T`, the handshake, and the permit for what follows it.
     async fn enter(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: &mut SocketAddr,
         entry: Entry,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+        let patience = self.site.deadline.as_duration();
         let slot = match entry {
             Entry::Plain(permit) => {
+                *peer = self.access.client(&stream, *peer, patience).await?;
                 self.access.admit_host(peer.ip()).await?;
                 return Ok((stream.into(), permit));
             }
@@ -104,17 +107,18 @@ impl Server {
         // Within the slot, as whoever owns an address says how long its name
         // takes.
         let handshake = async {
+            *peer = self.access.client(&stream, *peer, patience).await?;
+            slot.is_of(peer.ip());
             self.access.admit_host(peer.ip()).await?;
             Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
         };
         let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
         self.access.admit_certificate(stream.peer_certificate())?;
-        let patience = self.site.deadline.as_duration();
         let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
         Ok((stream, permit))
     }
 
-    async fn serve_one(&self, stream: TcpStream, peer: SocketAddr, entry: Entry) {
+    async fn serve_one(&self, stream: TcpStream, mut peer: SocketAddr, entry: Entry) {
         // Replies are small and are waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection gone before it was served");
@@ -123,7 +127,7 @@ impl Server {
         let work = async {
             let entered = tokio::select! {
                 biased;
-                entered = self.enter(stream, peer, entry) => entered,
+                entered = self.enter(stream, &mut peer, entry) => entered,
                 // Nothing is under way yet that would be lost.
                 () = self.drain.started() => Err(NotEntered::Drained),
             };
@@ -151,6 +155,8 @@ enum Entry {
 /// Why a connection gets no session.
 #[derive(Debug, thiserror::Error)]
 enum NotEntered {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]

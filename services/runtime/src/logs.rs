@@ -274,6 +274,7 @@ const OWN_CRATES: &[&str] = &[
     "proxy",
     "receiver",
     "runtime",
+    "security",
     "server",
     "spool",
     "sync_puller",

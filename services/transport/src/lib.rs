@@ -1,9 +1,10 @@
-//! How bytes get in and out: listening sockets, dialling, HTTP CONNECT, and
-//! TLS over either.
+//! How bytes get in and out: listening sockets, dialling, HTTP CONNECT, the
+//! header of a proxy, and TLS over either.
 
 mod dialer;
 mod http_connect;
 mod listener;
+pub mod proxy_header;
 mod stream;
 pub mod tls;
 

@@ -48,6 +48,7 @@ const SECTIONS: &[&str] = &[
     "Encrypted keys",
     "Rotation",
     "By address",
+    "Behind a proxy",
     "By name",
     "The server's name",
 ];

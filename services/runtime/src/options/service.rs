@@ -53,7 +53,7 @@ pub fn waiting() -> Vec<Arg> {
 }
 
 /// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
-/// on to, and `upstream-…`, how it is let in there.
+/// on to, `upstream-…`, how it is let in there, and `send-proxy`.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
@@ -78,6 +78,11 @@ pub fn upstream() -> Vec<Arg> {
         value("upstream-password", None, "PASSWORD", "Say this password to the servers of -b (others can read a command line: --upstream-password-file keeps it from them)")
             .value_parser(values::secret()),
         file("upstream-password-file", "Say the password in this file to the servers of -b"),
+        switch(
+            "send-proxy",
+            None,
+            "Tell the servers the clients' addresses, by a PROXY header (version 2): they need --accept-proxy",
+        ),
     ]
 }
 
