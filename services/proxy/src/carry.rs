@@ -15,7 +15,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::pipe::Pipe;
+use crate::{
+    inspect::{Foreign, Speaker},
+    pipe::Pipe,
+    watch::{Eye, Watch},
+};
 
 /// What went over, and how it ended.
 #[derive(Debug)]
@@ -36,16 +40,23 @@ pub(crate) enum Broken {
     Server(io::Error),
     #[error("no byte in either direction for {} s", .0.as_secs_f32())]
     Idle(Duration),
+    #[error("it is not Tentacle (--strict): {0}")]
+    Foreign(#[from] Foreign),
 }
 
 /// Carries what each side sends to the other, until both have ended; each
 /// direction ends by itself. A side that fails ends both, and so does silence
-/// of both for `idle`.
-pub(crate) async fn carry(client: &TcpStream, server: &TcpStream, idle: Duration) -> Carried {
+/// of both for `idle`. With `watch`, what passes is seen, and may end it.
+pub(crate) async fn carry(
+    client: &TcpStream,
+    server: &TcpStream,
+    idle: Duration,
+    watch: Option<&Watch>,
+) -> Carried {
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let both = async {
-        let up = direction(client, server, &sent);
-        let down = direction(server, client, &received);
+        let up = direction(client, server, &sent, Eye { from: Speaker::Client, watch });
+        let down = direction(server, client, &received, Eye { from: Speaker::Server, watch });
         let up = async { up.await.map_err(|side| side.of(Broken::Client, Broken::Server)) };
         let down = async { down.await.map_err(|side| side.of(Broken::Server, Broken::Client)) };
         tokio::try_join!(up, down).map(|_| ())
@@ -82,6 +93,8 @@ async fn silence(sent: &AtomicU64, received: &AtomicU64, idle: Duration) {
 enum Side {
     From(io::Error),
     To(io::Error),
+    /// None did: it is not to go on.
+    Foreign(Foreign),
 }
 
 impl Side {
@@ -89,14 +102,15 @@ impl Side {
         match self {
             Self::From(error) => from(error),
             Self::To(error) => to(error),
+            Self::Foreign(foreign) => foreign.into(),
         }
     }
 }
 
-async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64, eye: Eye<'_>) -> Result<(), Side> {
     loop {
         from.readable().await.map_err(Side::From)?;
-        match step(from, to, count)? {
+        match step(from, to, count, eye)? {
             Step::Again => {}
             Step::Rest(rest) => {
                 let mut rest = &rest[..];
@@ -108,8 +122,9 @@ async fn direction(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Resul
                     }
                 }
             }
-            Step::Much => bulk(from, to, count).await?,
+            Step::Much => bulk(from, to, count, eye).await?,
             Step::End => {
+                eye.ended();
                 // Who has gone already has nothing more to learn.
                 let _ = SockRef::from(to).shutdown(Shutdown::Write);
                 return Ok(());
@@ -123,14 +138,14 @@ enum Step {
     Again,
     /// What the other side did not take at once.
     Rest(Vec<u8>),
-    /// It went out, and more is there.
+    /// It went out, and more is there that nobody needs to see.
     Much,
     End,
 }
 
 /// Moves what has come by a copy: for little, that costs less than a pipe. The
 /// buffer is the thread's, so that a session that waits holds none.
-fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Side> {
+fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64, eye: Eye<'_>) -> Result<Step, Side> {
     thread_local! {
         static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LITTLE].into());
     }
@@ -141,25 +156,32 @@ fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Sid
         if read == 0 {
             return Ok(Step::End);
         }
+        eye.see(&buffer[..read]).map_err(Side::Foreign)?;
         let written = unless_blocked(to.try_write(&buffer[..read])).map_err(Side::To)?.unwrap_or(0);
         count.fetch_add(written as u64, Relaxed);
         Ok(match written {
             _ if written < read => Step::Rest(buffer[written..read].to_vec()),
-            LITTLE => Step::Much,
+            LITTLE if eye.ahead() > LITTLE as u64 => Step::Much,
             _ => Step::Again,
         })
     })
 }
 
-/// Moves what comes through a pipe, for as long as it comes without a pause.
-async fn bulk(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+/// Moves what comes through a pipe, for as long as it comes without a pause
+/// and nobody needs to see it.
+async fn bulk(from: &TcpStream, to: &TcpStream, count: &AtomicU64, eye: Eye<'_>) -> Result<(), Side> {
     // Without one, it goes on by copies.
     let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
     loop {
-        let filled = from.try_io(Interest::READABLE, || pipe.fill(from));
-        // Nothing, or the end: the next step sees which.
-        if unless_blocked(filled).map_err(Side::From)?.is_none_or(|count| count == 0) {
+        let most = eye.ahead();
+        if most == 0 {
             return Ok(());
+        }
+        let filled = from.try_io(Interest::READABLE, || pipe.fill(from, most));
+        match unless_blocked(filled).map_err(Side::From)? {
+            // Nothing, or the end: the next step sees which.
+            None | Some(0) => return Ok(()),
+            Some(filled) => eye.moved(filled).map_err(Side::Foreign)?,
         }
         while pipe.held() > 0 {
             match unless_blocked(to.try_io(Interest::WRITABLE, || pipe.drain(to))).map_err(Side::To)? {

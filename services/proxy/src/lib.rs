@@ -1,15 +1,18 @@
 //! The proxy: passes Tentacle sessions on to a receiver, byte for byte, so
-//! that passwords and TLS are between the ends.
+//! that passwords and TLS are between the ends. Where it is asked to, it reads
+//! along.
 //!
 //! The way of a session reads top-down: [`run`] accepts a stream, an upstream
 //! is chosen and dialled, and the bytes are carried in both directions until
 //! each has ended.
 
 mod carry;
+mod inspect;
 pub mod options;
 mod pipe;
 mod server;
 mod upstreams;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -73,7 +76,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let server = Server::new(upstreams, access, options.deadline, options.max_connections, &drain);
+    let Options { inspect, deadline, max_connections, .. } = options;
+    let server = Server::new(upstreams, access, inspect, deadline, max_connections, &drain);
     server.serve(listeners).await;
     match drain.finish(options.drain_timeout).await {
         Drained::Whole => tracing::info!("ended"),

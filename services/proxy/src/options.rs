@@ -20,6 +20,8 @@ pub struct Options {
     pub port: u16,
     /// Where to pass connections on to; not empty.
     pub upstreams: Vec<Address>,
+    /// Whether the commands that pass are read; not where they are within TLS.
+    pub inspect: Option<Inspect>,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
     /// Whether to go to the background.
@@ -34,6 +36,13 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// The log.
     pub logs: logs::Settings,
+}
+
+/// How sessions are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspect {
+    /// Whether one that is not Tentacle is closed.
+    pub strict: bool,
 }
 
 /// The options that the proxy takes, for a program of this name.
@@ -65,6 +74,7 @@ impl Options {
             addresses: service::addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
             upstreams: upstreams(layers)?,
+            inspect: inspect(layers)?,
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
             daemon: layers.switch("daemon"),
             deadline: Deadline::new(time("timeout", 1), retries),
@@ -88,6 +98,16 @@ fn upstreams(layers: &Layers) -> Result<Vec<Address>, OptionError> {
     list.split(',').map(parse).collect()
 }
 
+fn inspect(layers: &Layers) -> Result<Option<Inspect>, OptionError> {
+    match (layers.switch("inspect"), layers.switch("strict")) {
+        (true, strict) => Ok(Some(Inspect { strict })),
+        (false, false) => Ok(None),
+        (false, true) => {
+            Err(layers.refuse("strict", "it only goes with --inspect, which reads the sessions"))
+        }
+    }
+}
+
 /// What hosts.allow and hosts.deny call this program, whatever its name.
 const DAEMON: &str = "tentacle_server";
 
@@ -96,6 +116,8 @@ const TOKENS: &[Token] = &[
     Token { name: "port", sets: Sets::Value("port") },
     Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
     Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "inspect", sets: Sets::Switch("inspect") },
+    Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "max_connections", sets: Sets::Value("max-connections") },
     Token { name: "daemon", sets: Sets::Switch("daemon") },
     Token { name: "quiet", sets: Sets::Switch("quiet") },
@@ -113,6 +135,7 @@ Each option is also read from TENTACLE_EXT_OPTS (a piece of command line), from 
 such as TENTACLE_PROXY_IP, and from the file of -F, in this order.
 
 Passwords and TLS are between the client and the server: both pass through as they are.
+--inspect reads what passes in plain sessions, and changes nothing; it logs no password.
 
 Examples:
   tentacle-proxy -b 192.0.2.1

@@ -11,7 +11,9 @@ use transport::Listeners;
 
 use crate::{
     carry::{Carried, carry},
+    options::Inspect,
     upstreams::Upstreams,
+    watch::{Sums, Watch},
 };
 
 /// What accepts.
@@ -19,6 +21,8 @@ use crate::{
 pub(crate) struct Server {
     upstreams: Upstreams,
     access: Access,
+    inspect: Option<Inspect>,
+    sums: Arc<Sums>,
     /// How long a session may go without a byte.
     idle: Duration,
     /// A permit a session. Without one, the next connection waits in the
@@ -32,6 +36,7 @@ impl Server {
     pub(crate) fn new(
         upstreams: Upstreams,
         access: Access,
+        inspect: Option<Inspect>,
         deadline: Deadline,
         max_connections: usize,
         drain: &Drain,
@@ -39,6 +44,8 @@ impl Server {
         Arc::new(Self {
             upstreams,
             access,
+            inspect,
+            sums: Arc::default(),
             idle: deadline.as_duration(),
             permits: Arc::new(Semaphore::new(max_connections)),
             drain: drain.watch(),
@@ -96,13 +103,21 @@ impl Server {
                 return;
             }
         };
-        let Carried { sent, received, end } = carry(&client, &upstream.stream, self.idle).await;
+        let watch = self
+            .inspect
+            .map(|Inspect { strict }| Watch::new(peer, upstream.address, strict, Arc::clone(&self.sums)));
+        let Carried { sent, received, end } =
+            carry(&client, &upstream.stream, self.idle, watch.as_ref()).await;
         let seconds = began.elapsed().as_secs_f32();
         let upstream = upstream.address;
+        let counts = watch.map(Watch::finish);
+        let (files, refused) = (counts.map(|counts| counts.files), counts.map(|counts| counts.refused));
         match end {
-            Ok(()) => tracing::info!(%peer, %upstream, sent, received, seconds, "session passed on"),
+            Ok(()) => {
+                tracing::info!(%peer, %upstream, sent, received, files, refused, seconds, "session passed on")
+            }
             Err(why) => {
-                tracing::warn!(%peer, %upstream, sent, received, seconds, "session broken off: {why}")
+                tracing::warn!(%peer, %upstream, sent, received, files, refused, seconds, "session broken off: {why}")
             }
         }
     }

@@ -195,6 +195,8 @@ const TOKENS: &[Token] = &[
     Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },
     Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
     Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "inspect", sets: Sets::Switch("inspect") },
+    Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
     Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },
     Token { name: "ssl_key", sets: Sets::Value("ssl-key") },

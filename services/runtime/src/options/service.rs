@@ -53,7 +53,7 @@ pub fn waiting() -> Vec<Arg> {
 }
 
 /// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
-/// on to.
+/// on to; `inspect` and `strict`, how it looks at them.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
@@ -69,6 +69,12 @@ pub fn upstream() -> Vec<Arg> {
             "Pass connections on to this TCP port of the hosts of -b [default: 41121]",
         )
         .value_parser(port),
+        switch("inspect", None, "With -b: read the commands that pass, and log each file (not within TLS)"),
+        switch(
+            "strict",
+            None,
+            "With --inspect: close a session that is not Tentacle, instead of passing it on",
+        ),
     ]
 }
 
