@@ -19,7 +19,12 @@ use tokio::{
 };
 use transport::Stream;
 
-use crate::{pipe::Pipe, relay::Direction};
+use crate::{
+    inspect::{Foreign, Speaker},
+    pipe::Pipe,
+    relay::Direction,
+    watch::{Eye, Watch},
+};
 
 /// What went over, and how it ended.
 #[derive(Debug)]
@@ -40,20 +45,29 @@ pub(crate) enum Broken {
     Server(io::Error),
     #[error("no byte in either direction for {} s", .0.as_secs_f32())]
     Idle(Duration),
+    #[error("it is not Tentacle (--strict): {0}")]
+    Foreign(#[from] Foreign),
 }
 
 /// Carries what each side sends to the other, until both have ended; each
 /// direction ends by itself. `head` is what has come from the client already.
-/// A side that fails ends both, and so does silence of both for `idle`.
-pub(crate) async fn carry(client: &mut Stream, head: Bytes, server: &mut Stream, idle: Duration) -> Carried {
+/// A side that fails ends both, and so does silence of both for `idle`. With
+/// `watch`, what passes is seen, and may end it.
+pub(crate) async fn carry(
+    client: &mut Stream,
+    head: Bytes,
+    server: &mut Stream,
+    idle: Duration,
+    watch: Option<&Watch>,
+) -> Carried {
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+    let up = Way { count: &sent, eye: Eye { from: Speaker::Client, watch } };
+    let down = Way { count: &received, eye: Eye { from: Speaker::Server, watch } };
     let both = async {
         match (&mut *client, &mut *server) {
-            (Stream::Plain(client), Stream::Plain(server)) => {
-                plain(client, head, server, &sent, &received).await
-            }
+            (Stream::Plain(client), Stream::Plain(server)) => plain(client, head, server, up, down).await,
             // Apart, so that plain sessions need no room for it.
-            (client, server) => Box::pin(copied(client, head, server, &sent, &received)).await,
+            (client, server) => Box::pin(copied(client, head, server, up, down)).await,
         }
     };
     let end = tokio::select! {
@@ -73,11 +87,11 @@ async fn plain(
     client: &TcpStream,
     head: Bytes,
     server: &TcpStream,
-    sent: &AtomicU64,
-    received: &AtomicU64,
+    up: Way<'_>,
+    down: Way<'_>,
 ) -> Result<(), Broken> {
-    tokio::try_join!(async { direction(client, head, server, sent).await.map_err(Side::of_client) }, async {
-        direction(server, Bytes::new(), client, received).await.map_err(Side::of_server)
+    tokio::try_join!(async { direction(client, head, server, up).await.map_err(Side::of_client) }, async {
+        direction(server, Bytes::new(), client, down).await.map_err(Side::of_server)
     },)
     .map(|_| ())
 }
@@ -87,13 +101,14 @@ async fn copied(
     client: &mut Stream,
     head: Bytes,
     server: &mut Stream,
-    sent: &AtomicU64,
-    received: &AtomicU64,
+    up: Way<'_>,
+    down: Way<'_>,
 ) -> Result<(), Broken> {
-    let (mut up, mut down) = (Direction::new(head), Direction::default());
+    up.eye.see(&head)?;
+    let (mut upwards, mut downwards) = (Direction::new(head), Direction::default());
     poll_fn(|context| {
-        let up = up.poll(context, client, server, sent).map_err(Side::of_client)?;
-        let down = down.poll(context, server, client, received).map_err(Side::of_server)?;
+        let up = upwards.poll(context, client, server, up).map_err(Side::of_client)?;
+        let down = downwards.poll(context, server, client, down).map_err(Side::of_server)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
@@ -114,11 +129,21 @@ async fn silence(sent: &AtomicU64, received: &AtomicU64, idle: Duration) {
     }
 }
 
+/// What goes with one direction.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// Bytes that went over.
+    pub(crate) count: &'a AtomicU64,
+    pub(crate) eye: Eye<'a>,
+}
+
 /// Which side of a direction failed.
 #[derive(Debug)]
 pub(crate) enum Side {
     From(io::Error),
     To(io::Error),
+    /// None did: it is not to go on.
+    Foreign(Foreign),
 }
 
 impl Side {
@@ -127,6 +152,7 @@ impl Side {
         match self {
             Self::From(error) => Broken::Client(error),
             Self::To(error) => Broken::Server(error),
+            Self::Foreign(why) => why.into(),
         }
     }
 
@@ -135,20 +161,23 @@ impl Side {
         match self {
             Self::From(error) => Broken::Server(error),
             Self::To(error) => Broken::Client(error),
+            Self::Foreign(why) => why.into(),
         }
     }
 }
 
-async fn direction(from: &TcpStream, head: Bytes, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
-    write(&head, to, count).await?;
+async fn direction(from: &TcpStream, head: Bytes, to: &TcpStream, way: Way<'_>) -> Result<(), Side> {
+    way.eye.see(&head).map_err(Side::Foreign)?;
+    write(&head, to, way.count).await?;
     drop(head);
     loop {
         from.readable().await.map_err(Side::From)?;
-        match step(from, to, count)? {
+        match step(from, to, way)? {
             Step::Again => {}
-            Step::Rest(rest) => write(&rest, to, count).await?,
-            Step::Much => bulk(from, to, count).await?,
+            Step::Rest(rest) => write(&rest, to, way.count).await?,
+            Step::Much => bulk(from, to, way).await?,
             Step::End => {
+                way.eye.ended();
                 // Who has gone already has nothing more to learn.
                 let _ = SockRef::from(to).shutdown(Shutdown::Write);
                 return Ok(());
@@ -173,14 +202,14 @@ enum Step {
     Again,
     /// What the other side did not take at once.
     Rest(Vec<u8>),
-    /// It went out, and more is there.
+    /// It went out, and more is there that nobody needs to see.
     Much,
     End,
 }
 
 /// Moves what has come by a copy: for little, that costs less than a pipe. The
 /// buffer is the thread's, so that a session that waits holds none.
-fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Side> {
+fn step(from: &TcpStream, to: &TcpStream, Way { count, eye }: Way<'_>) -> Result<Step, Side> {
     thread_local! {
         static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LITTLE].into());
     }
@@ -191,25 +220,32 @@ fn step(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<Step, Sid
         if read == 0 {
             return Ok(Step::End);
         }
+        eye.see(&buffer[..read]).map_err(Side::Foreign)?;
         let written = unless_blocked(to.try_write(&buffer[..read])).map_err(Side::To)?.unwrap_or(0);
         count.fetch_add(written as u64, Relaxed);
         Ok(match written {
             _ if written < read => Step::Rest(buffer[written..read].to_vec()),
-            LITTLE => Step::Much,
+            LITTLE if eye.ahead() > LITTLE as u64 => Step::Much,
             _ => Step::Again,
         })
     })
 }
 
-/// Moves what comes through a pipe, for as long as much comes at once.
-async fn bulk(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
+/// Moves what comes through a pipe, for as long as much comes at once and
+/// nobody needs to see it.
+async fn bulk(from: &TcpStream, to: &TcpStream, Way { count, eye }: Way<'_>) -> Result<(), Side> {
     loop {
+        let most = eye.ahead();
+        if most == 0 {
+            return Ok(());
+        }
         from.readable().await.map_err(Side::From)?;
         // Taken anew each time: who waits holds none. Where there is none, it
         // goes on by copies.
         let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
-        let filled = from.try_io(Interest::READABLE, || pipe.fill(from));
+        let filled = from.try_io(Interest::READABLE, || pipe.fill(from, most));
         let Some(filled) = unless_blocked(filled).map_err(Side::From)? else { continue };
+        eye.moved(filled).map_err(Side::Foreign)?;
         while pipe.held() > 0 {
             match unless_blocked(to.try_io(Interest::WRITABLE, || pipe.drain(to))).map_err(Side::To)? {
                 Some(moved) => _ = count.fetch_add(moved as u64, Relaxed),

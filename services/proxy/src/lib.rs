@@ -1,6 +1,7 @@
 //! The proxy: passes Tentacle sessions on to a receiver, byte for byte, so
 //! that passwords and TLS are between the ends; or, where it is told to, are
-//! its own with either side.
+//! its own with either side. Where it is asked to,
+//! it reads along.
 //!
 //! The way of a session reads top-down: [`run`] accepts a stream, its client
 //! is let in, an upstream is chosen and dialled, and the bytes are carried in
@@ -8,11 +9,13 @@
 
 mod carry;
 mod entrance;
+mod inspect;
 pub mod options;
 mod pipe;
 mod relay;
 mod server;
 mod upstreams;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -95,7 +98,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         ready.ready()?;
     }
     let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
-    Server::new(entrance, upstreams, options.deadline, &drain).serve(listeners).await;
+    Server::new(entrance, upstreams, options.inspect, options.deadline, &drain).serve(listeners).await;
     match drain.finish(options.drain_timeout).await {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),

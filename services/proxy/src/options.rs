@@ -29,6 +29,8 @@ pub struct Options {
     pub upstream_password: Option<SecretSource>,
     /// Whether each connection is begun with a header that names the client.
     pub send_proxy: bool,
+    /// Whether the commands that pass are read; not where they are within TLS.
+    pub inspect: Option<Inspect>,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
     /// Whether to go to the background.
@@ -47,6 +49,13 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// The log.
     pub logs: logs::Settings,
+}
+
+/// How sessions are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspect {
+    /// Whether one that is not Tentacle is closed.
+    pub strict: bool,
 }
 
 /// The options that the proxy takes, for a program of this name.
@@ -84,6 +93,7 @@ impl Options {
             upstream_tls: tls::to_upstreams(layers)?,
             upstream_password: secret_from(layers, "upstream-password", "upstream-password-file")?,
             send_proxy: layers.switch("send-proxy"),
+            inspect: inspect(layers)?,
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
             daemon: layers.switch("daemon"),
             deadline: Deadline::new(time("timeout", 1), retries),
@@ -110,6 +120,16 @@ fn upstreams(layers: &Layers) -> Result<Vec<Address>, OptionError> {
     list.split(',').map(parse).collect()
 }
 
+fn inspect(layers: &Layers) -> Result<Option<Inspect>, OptionError> {
+    match (layers.switch("inspect"), layers.switch("strict")) {
+        (true, strict) => Ok(Some(Inspect { strict })),
+        (false, false) => Ok(None),
+        (false, true) => {
+            Err(layers.refuse("strict", "it only goes with --inspect, which reads the sessions"))
+        }
+    }
+}
+
 /// What hosts.allow and hosts.deny call this program, whatever its name.
 const DAEMON: &str = "tentacle_server";
 
@@ -124,6 +144,8 @@ const TOKENS: &[Token] = &[
     Token { name: "upstream_cert", sets: Sets::Value("upstream-cert") },
     Token { name: "upstream_key", sets: Sets::Value("upstream-key") },
     Token { name: "upstream_password", sets: Sets::Value("upstream-password") },
+    Token { name: "inspect", sets: Sets::Switch("inspect") },
+    Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "max_connections", sets: Sets::Value("max-connections") },
     Token { name: "daemon", sets: Sets::Switch("daemon") },
     Token { name: "quiet", sets: Sets::Switch("quiet") },
@@ -150,6 +172,8 @@ such as TENTACLE_PROXY_IP, and from the file of -F, in this order.
 
 Passwords and TLS are between the client and the server: both pass through as they are,
 unless -e or -x ends them here, and --upstream-tls or --upstream-password begins them.
+--inspect reads what passes in sessions that are not encrypted here, and changes nothing;
+it logs no password.
 
 Examples:
   tentacle-proxy -b 192.0.2.1

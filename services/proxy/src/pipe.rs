@@ -48,14 +48,15 @@ impl Pipe {
         self.held
     }
 
-    /// Moves what has come on a socket into the pipe, which must be empty; 0
-    /// at the end of what comes.
+    /// Moves what has come on a socket into the pipe, which must be empty, and
+    /// at most `most` bytes; 0 at the end of what comes.
     ///
     /// # Errors
     /// The socket's; [`io::ErrorKind::WouldBlock`] where nothing has come.
-    pub(crate) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, from: &impl AsFd, most: u64) -> io::Result<usize> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let moved = splice(from, None, &self.ends().writes, None, SIZE, flags)?;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(SIZE);
+        let moved = splice(from, None, &self.ends().writes, None, most, flags)?;
         self.held += moved;
         Ok(moved)
     }

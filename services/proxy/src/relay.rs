@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use transport::Stream;
 
-use crate::carry::Side;
+use crate::carry::{Side, Way};
 
 /// One direction. It is driven by polls of its own, since each of the two
 /// streams belongs to both directions.
@@ -46,18 +46,21 @@ impl Direction {
         context: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
-        count: &AtomicU64,
+        way: Way<'_>,
     ) -> Poll<Result<(), Side>> {
         loop {
             while !self.rest.is_empty() {
                 let written = ready!(Pin::new(&mut *to).poll_write(context, &self.rest));
-                self.rest.advance(counted(written, count)?);
+                self.rest.advance(counted(written, way.count)?);
             }
             // An empty one would still hold its memory.
             self.rest = Bytes::new();
             match self.state {
-                State::Moving => match self.step(context, from, to, count)? {
-                    Poll::Ready(0) => self.state = State::Ending,
+                State::Moving => match self.step(context, from, to, way)? {
+                    Poll::Ready(0) => {
+                        way.eye.ended();
+                        self.state = State::Ending;
+                    }
                     Poll::Ready(_) => {}
                     Poll::Pending => {
                         // What is encrypted may still be held.
@@ -82,7 +85,7 @@ impl Direction {
         context: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
-        count: &AtomicU64,
+        way: Way<'_>,
     ) -> Result<Poll<usize>, Side> {
         thread_local! {
             static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
@@ -93,12 +96,13 @@ impl Direction {
                 return Ok(Poll::Pending);
             }
             let mut piece = read.filled();
+            way.eye.see(piece).map_err(Side::Foreign)?;
             while !piece.is_empty() {
                 let Poll::Ready(written) = Pin::new(&mut *to).poll_write(context, piece) else {
                     self.rest = Bytes::copy_from_slice(piece);
                     break;
                 };
-                piece = &piece[counted(written, count)?..];
+                piece = &piece[counted(written, way.count)?..];
             }
             Ok(Poll::Ready(read.filled().len()))
         })

@@ -15,7 +15,9 @@ use transport::Listeners;
 use crate::{
     carry::{Carried, carry},
     entrance::{Entered, Entrance, NotEntered, Place},
+    options::Inspect,
     upstreams::{Connected, Upstreams},
+    watch::{Sums, Watch},
 };
 
 /// What accepts.
@@ -23,6 +25,8 @@ use crate::{
 pub(crate) struct Server {
     entrance: Entrance,
     upstreams: Upstreams,
+    inspect: Option<Inspect>,
+    sums: Arc<Sums>,
     /// How long a session may go without a byte.
     idle: Duration,
     drain: DrainWatch,
@@ -33,12 +37,15 @@ impl Server {
     pub(crate) fn new(
         entrance: Entrance,
         upstreams: Upstreams,
+        inspect: Option<Inspect>,
         deadline: Deadline,
         drain: &Drain,
     ) -> Arc<Self> {
         Arc::new(Self {
             entrance,
             upstreams,
+            inspect,
+            sums: Arc::default(),
             idle: deadline.as_duration(),
             drain: drain.watch(),
             sessions: drain.tracker(),
@@ -84,14 +91,21 @@ impl Server {
         let Some((mut client, mut upstream)) = entered else { return };
         let began = Instant::now();
         let Entered { stream, head, .. } = &mut client;
+        let watch = self
+            .inspect
+            .map(|Inspect { strict }| Watch::new(peer, upstream.address, strict, Arc::clone(&self.sums)));
         let Carried { sent, received, end } =
-            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle).await;
+            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle, watch.as_ref()).await;
         let seconds = began.elapsed().as_secs_f32();
         let upstream = upstream.address;
+        let counts = watch.map(Watch::finish);
+        let (files, refused) = (counts.map(|counts| counts.files), counts.map(|counts| counts.refused));
         match end {
-            Ok(()) => tracing::info!(%peer, %upstream, sent, received, seconds, "session passed on"),
+            Ok(()) => {
+                tracing::info!(%peer, %upstream, sent, received, files, refused, seconds, "session passed on")
+            }
             Err(why) => {
-                tracing::warn!(%peer, %upstream, sent, received, seconds, "session broken off: {why}")
+                tracing::warn!(%peer, %upstream, sent, received, files, refused, seconds, "session broken off: {why}")
             }
         }
     }

@@ -192,6 +192,8 @@ const TOKENS: &[Token] = &[
     Token { name: "upstream_cert", sets: Sets::Value("upstream-cert") },
     Token { name: "upstream_key", sets: Sets::Value("upstream-key") },
     Token { name: "upstream_password", sets: Sets::Value("upstream-password") },
+    Token { name: "inspect", sets: Sets::Switch("inspect") },
+    Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
     Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },
     Token { name: "ssl_key", sets: Sets::Value("ssl-key") },

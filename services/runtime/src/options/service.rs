@@ -53,7 +53,7 @@ pub fn waiting() -> Vec<Arg> {
 }
 
 /// What makes a service a proxy, and what only a proxy has: `proxy-ip` and `proxy-port`, where it passes connections
-/// on to, `upstream-…`, how it is let in there, and `send-proxy`.
+/// on to, `upstream-…`, how it is let in there, `send-proxy`, and `inspect` and `strict`, how it looks at sessions.
 pub fn upstream() -> Vec<Arg> {
     vec![
         value(
@@ -82,6 +82,12 @@ pub fn upstream() -> Vec<Arg> {
             "send-proxy",
             None,
             "Tell the servers the clients' addresses, by a PROXY header (version 2): they need --accept-proxy",
+        ),
+        switch("inspect", None, "With -b: read the commands that pass, and log each file (not within TLS)"),
+        switch(
+            "strict",
+            None,
+            "With --inspect: close a session that is not Tentacle, instead of passing it on",
         ),
     ]
 }
