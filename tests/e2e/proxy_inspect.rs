@@ -121,7 +121,7 @@ fn what_is_not_tentacle_passes_unless_it_is_to_be_closed() {
     peer.finish_writing();
     peer.expect_closed();
     lax.wait_for_log("session passed on");
-    let told = said(&lax, "not Tentacle");
+    let told = said(&lax, "not plain Tentacle");
     assert_eq!(told.len(), 1);
     assert_eq!(text(&told[0], "level"), "INFO");
 
@@ -129,7 +129,7 @@ fn what_is_not_tentacle_passes_unless_it_is_to_be_closed() {
     let mut peer = strict.connect();
     peer.send(request);
     peer.expect_closed();
-    let told = strict.wait_for_log("not Tentacle");
+    let told = strict.wait_for_log("not plain Tentacle");
     assert_eq!(text(&told, "level"), "WARN");
     assert!(text(&told, "message").contains("an unknown command"), "{told}");
     assert_eq!(said(&strict, "session").len(), 1);

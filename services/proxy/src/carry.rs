@@ -45,7 +45,7 @@ pub(crate) enum Broken {
     Server(io::Error),
     #[error("no byte in either direction for {} s", .0.as_secs_f32())]
     Idle(Duration),
-    #[error("it is not Tentacle (--strict): {0}")]
+    #[error("it is not plain Tentacle (--strict): {0}")]
     Foreign(#[from] Foreign),
 }
 

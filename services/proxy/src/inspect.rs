@@ -60,6 +60,8 @@ pub(crate) struct Transfer {
 /// a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Foreign {
+    #[error("TLS, which only its two ends can read")]
+    Tls,
     #[error("an unknown command")]
     Command,
     #[error("an unknown answer")]
@@ -327,6 +329,9 @@ fn answered(asked: Asked, reply: Reply, events: &mut Vec<Event>) -> Result<Phase
 /// Whether what came of a line may still become a command: what is none is
 /// known by its first bytes, as other protocols have no newline to wait for.
 fn may_become_command(start: &[u8]) -> Result<(), Foreign> {
+    if start.first() == Some(&TLS_HANDSHAKE) {
+        return Err(Foreign::Tls);
+    }
     let begins = |word: &&[u8]| word.starts_with(start) || start.starts_with(word);
     WORDS.iter().any(begins).then_some(()).ok_or(Foreign::Command)
 }
@@ -405,6 +410,9 @@ const MAX_LINE: usize = Connection::<TcpStream>::MAX_LINE;
 /// Bytes kept of a body that may turn out to be none, and about as many of
 /// what comes behind it.
 const KEPT: usize = 16 * 1024;
+
+/// The first byte of a record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// What commands begin with.
 const WORDS: &[&[u8]] =

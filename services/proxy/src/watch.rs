@@ -161,7 +161,7 @@ impl Watch {
                 if self.strict {
                     return Err(why);
                 }
-                tracing::info!(%peer, %upstream, "not Tentacle, passed on uninspected from here: {why}");
+                tracing::info!(%peer, %upstream, "not plain Tentacle, passed on uninspected from here: {why}");
             }
         }
         Ok(())

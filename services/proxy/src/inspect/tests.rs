@@ -71,11 +71,11 @@ fn commands_too_far_ahead_are_not_followed() {
 #[test]
 fn what_is_not_tentacle_is_known_by_its_first_bytes() {
     let command = "foreign: an unknown command";
-    for start in
-        [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"SENT", b"PASS\t", b"\n", b"send <a> SIZE 1\n"]
-    {
+    for start in [&b"GET / HTTP/1.1\r\n"[..], b"SENT", b"PASS\t", b"\n", b"send <a> SIZE 1\n"] {
         assert_eq!(said(&[(Client, start.to_vec())]), [command], "{}", start.escape_ascii());
     }
+    let hello = b"\x16\x03\x01\x02\0\n".to_vec();
+    assert_eq!(said(&[(Client, hello)]), ["foreign: TLS, which only its two ends can read"]);
     assert_eq!(said(&[(Server, b"220 mail.example\r\n".to_vec())]), ["foreign: the server spoke unasked"]);
     let long = [b"SEND <", &[b'a'; MAX_LINE][..]].concat();
     assert_eq!(said(&[(Client, long)]), ["foreign: a line of more than 8192 bytes"]);

@@ -87,7 +87,7 @@ pub fn upstream() -> Vec<Arg> {
         switch(
             "strict",
             None,
-            "With --inspect: close a session that is not Tentacle, instead of passing it on",
+            "With --inspect: close a session that cannot be read, instead of passing it on",
         ),
     ]
 }
