@@ -18,7 +18,10 @@ use rustix::{
     thread::sched_yield,
 };
 use socket2::SockRef;
-use tests::{Peer, Receiver, eventually, files_below, free_address, free_port_of, program_command, run};
+use tests::{
+    Delivery, Peer, Receiver, eventually, files_below, free_address, free_port_of, program_command,
+    replay_all, run,
+};
 
 /// A receiver that agents and a puller may use.
 fn buffer() -> Receiver {
@@ -40,6 +43,16 @@ fn sends_and_fetches(server: &Receiver, name: &str, content: &[u8]) {
     peer.store(name, content);
     assert!(peer.fetch("RECV", name) == content, "{name}");
     peer.quit();
+}
+
+#[test]
+fn every_recorded_session_is_the_same_through_a_proxy() {
+    for delivery in [Delivery::AsRecorded, Delivery::ByteByByte, Delivery::OnePiece] {
+        replay_all(delivery, |receiver| {
+            let proxy = proxy(receiver);
+            (proxy.address(), proxy)
+        });
+    }
 }
 
 #[test]
