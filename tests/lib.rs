@@ -3,7 +3,7 @@
 //! [`Receiver`] starts a receiver on a spool and an address of its own,
 //! [`Peer`] speaks raw bytes to it, [`Openssl`] the same over TLS, with the
 //! certificates of [`Pki`]; [`Recording`] is a session that was recorded from
-//! a peer's program. Everything panics where a test cannot go on, and waits
+//! a peer's program, [`replay_all`] plays them all again. Everything panics where a test cannot go on, and waits
 //! for conditions, at most [`PATIENCE`].
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -16,6 +16,7 @@ mod process;
 mod programs;
 mod receiver;
 mod recording;
+mod replay;
 
 use std::{
     thread,
@@ -31,6 +32,7 @@ pub use crate::{
     programs::{free_address, free_port, free_port_of, program, program_command},
     receiver::{Builder, PORT, Receiver},
     recording::{Recording, Step},
+    replay::{Delivery, replay_all},
 };
 
 /// Waits until `condition` holds, and fails by the name of `what` if it never

@@ -1,4 +1,4 @@
-//! A receiver on a spool and an address of its own.
+//! A receiver on a spool and an address of its own, or a proxy.
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,8 @@ pub struct Builder {
     environment: Vec<(OsString, OsString)>,
     address: IpAddr,
     port: u16,
+    /// None of a proxy's.
+    keeps_files: bool,
     spool: PathBuf,
     folder: Option<TempDir>,
     /// Options of the file system that is mounted on the spool.
@@ -53,10 +55,18 @@ impl Receiver {
             environment: Vec::new(),
             address: free_address().into(),
             port: PORT,
+            keeps_files: true,
             spool: folder.path().to_owned(),
             folder: Some(folder),
             tmpfs: None,
         }
+    }
+
+    /// `tentacle-proxy` on an address of its own, to these upstreams.
+    pub fn proxy_to<A: ToString>(upstreams: impl IntoIterator<Item = A>) -> Builder {
+        let upstreams: Vec<_> = upstreams.into_iter().map(|upstream| upstream.to_string()).collect();
+        let proxy = Builder { program: "tentacle-proxy", keeps_files: false, ..Self::builder() };
+        proxy.args(["-b", &upstreams.join(",")])
     }
 
     /// One with these options beside `-a` and `-s`.
@@ -200,7 +210,10 @@ impl Builder {
             }
         };
         command.args(&self.arguments);
-        command.arg("-a").arg(self.address.to_string()).arg("-s").arg(&self.spool);
+        command.arg("-a").arg(self.address.to_string());
+        if self.keeps_files {
+            command.arg("-s").arg(&self.spool);
+        }
         if self.port != PORT {
             command.arg("-p").arg(self.port.to_string());
         }

@@ -218,6 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         write_all(&mut self.stream, piece, self.deadline, self.taken_by).await
     }
 
+    /// What has arrived and was not asked for, for whoever goes on with the
+    /// stream.
+    pub fn into_unread(self) -> Bytes {
+        self.inbox.freeze()
+    }
+
     /// Says that nothing more comes, and lets go of the stream.
     ///
     /// # Errors
@@ -344,6 +350,13 @@ mod tests {
         assert_eq!(body, b"abc");
         assert!(matches!(connection.read_command().await, Ok(Some(Command::Quit))));
         assert!(matches!(connection.read_command().await, Err(ConnectionError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn what_came_behind_a_command_is_there_for_who_goes_on() {
+        let mut connection = connection(vec![b"PASS x\nSEND <a> SIZE 3\nab"]).await;
+        assert!(matches!(connection.read_command().await, Ok(Some(Command::Pass(_)))));
+        assert_eq!(connection.into_unread(), "SEND <a> SIZE 3\nab");
     }
 
     #[tokio::test]

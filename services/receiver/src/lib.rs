@@ -17,9 +17,11 @@ use runtime::{
     daemon::{self, Detached, ReadyHandle},
     drain::Drain,
     logs,
+    options::Layers,
 };
 
 use security::{Acceptor, Access};
+use transport::Listeners;
 
 pub use crate::options::Options;
 use crate::{server::Server, site::Site};
@@ -31,7 +33,15 @@ use crate::{server::Server, site::Site};
 /// What ends the start, one line each.
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
-    let options = Options::from_layers(&layers)?;
+    start_with(&layers)
+}
+
+/// The whole program, with options that were read.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
+    let options = Options::from_layers(layers)?;
     let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
     let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
         Some(Detached::Parent(status)) => return Ok(status),
@@ -52,13 +62,12 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     // First, because a start that fails on an address must leave the folder
     // alone; who connects meanwhile waits.
-    let listeners = transport::bind(&options.addresses, options.port)?;
+    let listeners = Listeners::bind(&options.addresses, options.port)?;
     let site = Site::open(&options)?;
     let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
-    for listener in &listeners {
-        let address = listener.local_addr().context("a listening socket has no address")?;
+    for address in listeners.addresses().context("a listening socket has no address")? {
         tracing::info!(%address, directory = %options.directory.display(), "listening");
     }
     if let Some(ready) = ready {

@@ -2,14 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, Command};
 use protocol::{Deadline, Filters, NameRules};
 use runtime::{
     logs,
     options::{
-        FileFormat, Layers, NotYet, OptionError, Program, SecretSource, Sets, Token, secret_from, switch,
-        value,
-        values::{self, port, seconds},
+        FileFormat, Layers, NotYet, OptionError, Program, SecretSource, Sets, Token, secret_from, service,
+        switch, value, values,
     },
 };
 use security::{AccessOptions, ServerTls};
@@ -59,14 +58,16 @@ pub fn program(name: &'static str) -> Program {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Buffers the files that agents send by the Tentacle protocol, until someone fetches them.")
         .after_help(AFTER_HELP)
-        .args(listening())
+        .args(service::listening())
+        .args(service::upstream())
+        .args(security::password_arguments())
         .args(security::server_arguments())
         .args(security::access_arguments())
         .args(storing())
-        .args(waiting())
+        .args(service::waiting())
         .args(logs::arguments())
         .args(not_yet());
-    Program::new(command).secrets(&["password"]).not_yet(NOT_YET).file(
+    Program::new(command).secrets(&["password", "upstream-password"]).not_yet(NOT_YET).file(
         "config",
         FileFormat::TentacleServer,
         TOKENS,
@@ -79,6 +80,12 @@ impl Options {
     /// # Errors
     /// One line that names the option, its value and what is allowed.
     pub fn from_layers(layers: &Layers) -> Result<Self, OptionError> {
+        for option in service::upstream() {
+            let id = option.get_id().as_str();
+            if layers.source_of(id).is_some() {
+                return Err(layers.refuse(id, PROXY));
+            }
+        }
         let text = |id| layers.get::<String>(id).cloned();
         let number = |id, default| layers.get::<u64>(id).copied().unwrap_or(default);
         let time = |id, default| layers.get::<Duration>(id).copied().unwrap_or(Duration::from_secs(default));
@@ -97,7 +104,7 @@ impl Options {
         })?;
         let retries = u32::try_from(number("retries", 3)).unwrap_or(u32::MAX);
         Ok(Self {
-            addresses: addresses(layers)?,
+            addresses: service::addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
             daemon: layers.switch("daemon"),
@@ -119,35 +126,9 @@ impl Options {
     }
 }
 
-fn addresses(layers: &Layers) -> Result<Vec<String>, OptionError> {
-    let Some(list) = layers.get::<String>("addresses") else { return Ok(vec!["0.0.0.0".to_owned()]) };
-    let addresses: Vec<_> = list.split(',').map(|address| address.trim().to_owned()).collect();
-    if addresses.iter().any(String::is_empty) {
-        let why = format!("{list:?}: an address is empty (write one, or several with commas between)");
-        return Err(layers.refuse("addresses", why));
-    }
-    Ok(addresses)
-}
-
-fn listening() -> Vec<Arg> {
-    vec![
-        value("addresses", 'a', "ADDRESS", "Listen on these addresses or host names of IPv4 or IPv6, with commas between [default: 0.0.0.0]"),
-        value("port", 'p', "PORT", "Listen on this TCP port [default: 41121]").value_parser(port),
-        value("max-connections", 'c', "NUMBER", "Serve so many connections at once; more wait [default: 1024]")
-            .value_parser(values::count(1..=1_000_000)),
-        switch("daemon", 'd', "Go to the background, and return once connections are accepted"),
-        value("config", 'F', "FILE", "Read the tokens of this tentacle_server.conf")
-            .value_parser(values::existing_file()),
-        value("password", 'x', "PASSWORD", "Clients must know this password (others can read a command line: --password-file keeps it from them)")
-            .value_parser(values::secret()),
-        value("password-file", None, "FILE", "Clients must know the password in this file")
-            .value_parser(values::existing_file()),
-    ]
-}
-
 fn storing() -> Vec<Arg> {
     vec![
-        value("directory", 's', "DIR", "Keep the files in this folder").value_parser(value_parser!(PathBuf)),
+        service::directory(),
         value(
             "filters",
             'i',
@@ -169,50 +150,21 @@ fn storing() -> Vec<Arg> {
     ]
 }
 
-fn waiting() -> Vec<Arg> {
-    vec![
-        value("timeout", 't', "SECONDS", "Wait so long for a client, each try [default: 1]")
-            .value_parser(seconds),
-        value(
-            "retries",
-            'r',
-            "NUMBER",
-            "Try again so many times: a client has (retries + 1) x timeout seconds [default: 3]",
-        )
-        .value_parser(values::count(0..=1000)),
-        value(
-            "drain-timeout",
-            None,
-            "SECONDS",
-            "On SIGTERM, give transfers under way so long to end [default: 25]",
-        )
-        .value_parser(seconds),
-    ]
-}
-
 /// Documented, and not in this version.
 fn not_yet() -> Vec<Arg> {
-    vec![
-        value("proxy-ip", 'b', "HOST", "").hide(true),
-        value("proxy-port", 'g', "PORT", "").hide(true),
-        value("service", 'S', "ACTION", "").hide(true),
-    ]
+    vec![value("service", 'S', "ACTION", "").hide(true)]
 }
 
 /// What hosts.allow and hosts.deny call this program, whatever its name.
 const DAEMON: &str = "tentacle_server";
 
 const PROXY: &str =
-    "the proxy is not in this version; remove the option, or pass connections on by other means";
+    "this program keeps files and passes nothing on: tentacle-proxy does, and tentacle_server with -b";
 
-const NOT_YET: &[NotYet] = &[
-    NotYet { id: "proxy-ip", what: PROXY },
-    NotYet { id: "proxy-port", what: PROXY },
-    NotYet {
-        id: "service",
-        what: "Windows services are for Windows; here, -d or the system's service manager starts it",
-    },
-];
+const NOT_YET: &[NotYet] = &[NotYet {
+    id: "service",
+    what: "Windows services are for Windows; here, -d or the system's service manager starts it",
+}];
 
 const TOKENS: &[Token] = &[
     Token { name: "addresses", sets: Sets::Value("addresses") },
@@ -234,12 +186,22 @@ const TOKENS: &[Token] = &[
     Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },
     Token { name: "proxy_ip", sets: Sets::Value("proxy-ip") },
     Token { name: "proxy_port", sets: Sets::Value("proxy-port") },
+    Token { name: "upstream_tls", sets: Sets::Switch("upstream-tls") },
+    Token { name: "upstream_ca", sets: Sets::Value("upstream-ca") },
+    Token { name: "upstream_name", sets: Sets::Value("upstream-name") },
+    Token { name: "upstream_cert", sets: Sets::Value("upstream-cert") },
+    Token { name: "upstream_key", sets: Sets::Value("upstream-key") },
+    Token { name: "upstream_password", sets: Sets::Value("upstream-password") },
+    Token { name: "inspect", sets: Sets::Switch("inspect") },
+    Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
     Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },
     Token { name: "ssl_key", sets: Sets::Value("ssl-key") },
     Token { name: "ssl_password", sets: Sets::Switch("ssl-password") },
     Token { name: "use_libwrap", sets: Sets::Switch("use-libwrap") },
     Token { name: "allow", sets: Sets::Value("allow") },
+    Token { name: "accept_proxy", sets: Sets::Switch("accept-proxy") },
+    Token { name: "send_proxy", sets: Sets::Switch("send-proxy") },
     Token { name: "allow_name", sets: Sets::Value("allow-name") },
 ];
 
@@ -252,5 +214,7 @@ Examples:
         take files into a folder that a data server reads
   tentacle_server -I -o -s /var/spool/tentacle -i '.*\\.conf:conf;.*\\.md5:md5;.*\\.zip:collections'
         buffer an isolated network, for a sync-puller to fetch
+  tentacle_server -b 192.0.2.1
+        keep no files: pass connections on to the server there
   tentacle_server -d -F /etc/tentacle/tentacle_server.conf
         start in the background as a configuration file says";

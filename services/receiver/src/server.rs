@@ -1,15 +1,15 @@
 //! Accepts connections and gives each a session, until the service ends.
 
-use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use runtime::drain::{Drain, DrainWatch, Drained};
 use security::{Acceptor, Access, Handshakes, Refused, Slot};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
-use transport::{Stream, tls::HandshakeError};
+use transport::{Listeners, Stream, proxy_header::HeaderError, tls::HandshakeError};
 
 use crate::{session::Session, site::Site};
 
@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// Serves all of `listeners` until the drain starts.
-    pub(crate) async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>) {
+    pub(crate) async fn serve(self: Arc<Self>, listeners: Listeners) {
         let drain = self.drain.clone();
         tokio::select! {
             () = drain.started() => {}
@@ -59,34 +59,22 @@ impl Server {
 
     /// All listeners in one loop: a loop for each would hold a permit for
     /// each, and leave none for the one where somebody waits.
-    async fn accept(self: Arc<Self>, mut listeners: Vec<TcpListener>) -> Infallible {
+    async fn accept(self: Arc<Self>, mut listeners: Listeners) -> Infallible {
         loop {
             let permit = if self.acceptor.is_tls() { None } else { Some(self.permit().await) };
-            match next(&mut listeners).await {
-                Ok((stream, peer)) => {
-                    tracing::info!(%peer, "connection accepted");
-                    // Who is refused takes no handshake's room.
-                    if let Err(why) = self.access.admit_address(peer.ip()) {
-                        tracing::warn!(%peer, "connection closed: {why}");
-                        continue;
-                    }
-                    let entry = match permit {
-                        Some(permit) => Entry::Plain(permit),
-                        None => Entry::Tls(self.handshakes.slot(peer.ip()).await),
-                    };
-                    let server = Arc::clone(&self);
-                    self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });
-                }
-                // The peer left while it waited.
-                Err(error) if is_the_peers(&error) => {
-                    tracing::debug!(%error, "connection gone before it was accepted")
-                }
-                // Out of descriptors or memory: what runs may end and give some back.
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+            let (stream, peer) = listeners.accept().await;
+            tracing::info!(%peer, "connection accepted");
+            // Who is refused takes no handshake's room.
+            if let Err(why) = self.access.admit_address(peer.ip()) {
+                tracing::warn!(%peer, "connection closed: {why}");
+                continue;
             }
+            let entry = match permit {
+                Some(permit) => Entry::Plain(permit),
+                None => Entry::Tls(self.handshakes.slot(peer.ip()).await),
+            };
+            let server = Arc::clone(&self);
+            self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });
         }
     }
 
@@ -99,15 +87,18 @@ impl Server {
         permits().acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// The names of `-T`, the handshake, and the permit for what follows it.
+    /// The header of a proxy, by which `peer` becomes the client, the names of
+    /// `-T`, the handshake, and the permit for what follows it.
     async fn enter(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: &mut SocketAddr,
         entry: Entry,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+        let patience = self.site.deadline.as_duration();
         let slot = match entry {
             Entry::Plain(permit) => {
+                *peer = self.access.client(&stream, *peer, patience).await?;
                 self.access.admit_host(peer.ip()).await?;
                 return Ok((stream.into(), permit));
             }
@@ -116,17 +107,18 @@ impl Server {
         // Within the slot, as whoever owns an address says how long its name
         // takes.
         let handshake = async {
+            *peer = self.access.client(&stream, *peer, patience).await?;
+            slot.is_of(peer.ip());
             self.access.admit_host(peer.ip()).await?;
             Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
         };
         let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
         self.access.admit_certificate(stream.peer_certificate())?;
-        let patience = self.site.deadline.as_duration();
         let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
         Ok((stream, permit))
     }
 
-    async fn serve_one(&self, stream: TcpStream, peer: SocketAddr, entry: Entry) {
+    async fn serve_one(&self, stream: TcpStream, mut peer: SocketAddr, entry: Entry) {
         // Replies are small and are waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection gone before it was served");
@@ -135,7 +127,7 @@ impl Server {
         let work = async {
             let entered = tokio::select! {
                 biased;
-                entered = self.enter(stream, peer, entry) => entered,
+                entered = self.enter(stream, &mut peer, entry) => entered,
                 // Nothing is under way yet that would be lost.
                 () = self.drain.started() => Err(NotEntered::Drained),
             };
@@ -164,6 +156,8 @@ enum Entry {
 #[derive(Debug, thiserror::Error)]
 enum NotEntered {
     #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -175,31 +169,12 @@ enum NotEntered {
     Drained,
 }
 
-/// The next connection of any listener; who gave one comes last the next time.
-async fn next(listeners: &mut [TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
-    poll_fn(|context| {
-        for at in 0..listeners.len() {
-            if let Poll::Ready(accepted) = listeners[at].poll_accept(context) {
-                listeners.rotate_left(at + 1);
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
 /// Ends what `drain` holds within `bound`, and says how that went.
 pub(crate) async fn end(drain: Drain, bound: Duration) {
     match drain.finish(bound).await {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with transfers cut"),
     }
-}
-
-fn is_the_peers(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Handshakes at once: each holds some ten kB, and a descriptor.

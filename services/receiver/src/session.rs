@@ -3,16 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Reply, Verb};
-use runtime::drain::DrainWatch;
+use runtime::{drain::DrainWatch, logs::Escaped};
 use security::TooManyWait;
 use spool::Lease;
 use tokio::sync::OwnedSemaphorePermit;
 use transport::Stream;
 
-use crate::{
-    commands,
-    site::{Escaped, Site},
-};
+use crate::{commands, site::Site};
 
 /// A connection and what it needs.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What all connections share.
 
-use std::{collections::HashMap, fmt, io};
+use std::{collections::HashMap, io};
 
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
 use security::{Password, Penalties};
@@ -110,15 +110,6 @@ pub(crate) fn said_to_peer(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no space left on the server",
         _ => "the server cannot use its disk",
-    }
-}
-
-/// Bytes as text, for a log: what peers send is not always UTF-8.
-pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0[..self.0.len().min(300)].escape_ascii())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -138,6 +139,9 @@ impl Drop for Logs {
     }
 }
 
+/// Bytes as text, for a log: what peers send is not always UTF-8. No more than the first 300 of them.
+pub struct Escaped<'a>(pub &'a [u8]);
+
 // === impl Settings ===
 
 impl Settings {
@@ -158,6 +162,14 @@ impl Settings {
             format: layers.get::<Format>("log-format").copied().unwrap_or_default(),
             file: layers.get::<PathBuf>("log-file").cloned(),
         }
+    }
+}
+
+// === impl Escaped ===
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0[..self.0.len().min(300)].escape_ascii())
     }
 }
 
@@ -274,6 +286,7 @@ const OWN_CRATES: &[&str] = &[
     "proxy",
     "receiver",
     "runtime",
+    "security",
     "server",
     "spool",
     "sync_puller",

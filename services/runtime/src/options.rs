@@ -8,6 +8,7 @@ mod file;
 mod layers;
 mod refusal;
 mod secret;
+pub mod service;
 pub mod values;
 
 use std::ffi::{OsStr, OsString};

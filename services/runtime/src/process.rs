@@ -1,11 +1,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
-/// Runs a program: `run`, and where that fails one line `NAME: error: context: cause` on standard error and exit
+/// Runs a program, with as many open files as it may have: `run`, and where that fails one line `NAME: error: context: cause` on standard error and exit
 /// status 1, for a wrong option too.
 pub fn main(name: &str, run: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
+    // The soft bound that a shell or a container sets is for programs that use select(2).
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     match run() {
         Ok(status) => status,
         Err(error) => {

@@ -3,7 +3,11 @@
 mod hosts;
 mod names;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Arg;
 use ipnet::IpNet;
@@ -12,7 +16,11 @@ use runtime::{
     reload::Reloaded,
 };
 use rustls_pki_types::CertificateDer;
-use transport::tls::names_of;
+use tokio::net::TcpStream;
+use transport::{
+    proxy_header::{self, HeaderError},
+    tls::names_of,
+};
 use wildmatch::WildMatch;
 
 use self::{
@@ -25,6 +33,9 @@ use self::{
 pub struct AccessOptions {
     /// Networks (`--allow`).
     networks: Option<Vec<IpNet>>,
+    /// Whether proxies of these networks say whose connections they pass on
+    /// (`--accept-proxy`).
+    accept_proxy: bool,
     /// Patterns of names in clients' certificates (`--allow-name`).
     names: Option<Vec<String>>,
     /// The files of `-T`.
@@ -35,6 +46,7 @@ pub struct AccessOptions {
 #[derive(Debug)]
 pub struct Access {
     networks: Option<Vec<IpNet>>,
+    accept_proxy: bool,
     names: Option<Vec<WildMatch>>,
     hosts: Option<Reloaded<HostsFiles>>,
     lookups: Names,
@@ -63,6 +75,11 @@ pub fn access_arguments() -> Vec<Arg> {
             "CIDR,…",
             "Let clients of these networks in, and nobody else: 10.0.0.0/8,192.168.1.7,2001:db8::/32",
         ),
+        switch(
+            "accept-proxy",
+            None,
+            "Each connection begins with a PROXY header (version 2) that names the client; with --allow, for the proxies",
+        ),
         value(
             "allow-name",
             None,
@@ -90,6 +107,11 @@ impl AccessOptions {
             |id| layers.get::<String>(id).map(|text| text.split(',').map(str::trim).collect::<Vec<_>>());
         let networks = list("allow").map(|list| list.into_iter().map(network).collect());
         let networks = networks.transpose().map_err(|why: String| layers.refuse("allow", why))?;
+        let accept_proxy = layers.switch("accept-proxy");
+        if accept_proxy && networks.is_none() {
+            let why = "whoever can connect could take any address (name the proxies: --allow CIDR)";
+            return Err(layers.refuse("accept-proxy", why));
+        }
         let names = list("allow-name");
         if let Some(names) = &names {
             if layers.source_of("ssl-ca").is_none() {
@@ -106,7 +128,7 @@ impl AccessOptions {
             paths.read().map_err(|why| layers.refuse("use-libwrap", why))?;
         }
         let names = names.map(|names| names.into_iter().map(str::to_owned).collect());
-        Ok(Self { networks, names, hosts })
+        Ok(Self { networks, accept_proxy, names, hosts })
     }
 
     fn hosts(layers: &Layers, daemon: &'static str) -> Result<Option<HostsPaths>, OptionError> {
@@ -164,10 +186,12 @@ impl Access {
         let names = options
             .names
             .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
-        Ok(Self { networks: options.networks, names, hosts: hosts.transpose()?, lookups: Names::default() })
+        let (networks, accept_proxy) = (options.networks, options.accept_proxy);
+        Ok(Self { networks, accept_proxy, names, hosts: hosts.transpose()?, lookups: Names::default() })
     }
 
-    /// Whether a client of this address may connect, as `--allow` says.
+    /// Whether this address may connect, as `--allow` says: a client's, or
+    /// with `--accept-proxy` that of a proxy.
     ///
     /// # Errors
     /// [`Refused`].
@@ -180,6 +204,26 @@ impl Access {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whose connection this is, which came from `peer`: with
+    /// `--accept-proxy`, what the header says that it begins with, and that
+    /// must be there within `patience`.
+    ///
+    /// # Errors
+    /// [`HeaderError`].
+    pub async fn client(
+        &self,
+        stream: &TcpStream,
+        peer: SocketAddr,
+        patience: Duration,
+    ) -> Result<SocketAddr, HeaderError> {
+        if !self.accept_proxy {
+            return Ok(peer);
+        }
+        let Some(client) = proxy_header::read(stream, patience).await? else { return Ok(peer) };
+        tracing::info!(peer = %client, proxy = %peer, "connection is a client's behind a proxy");
+        Ok(client)
     }
 
     /// Whether a client of this address may connect, as the files of `-T`

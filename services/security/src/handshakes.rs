@@ -90,6 +90,14 @@ impl Handshakes {
 // === impl Slot ===
 
 impl Slot {
+    /// From here on, it counts as one of this address: a proxy has said whose
+    /// connection it is.
+    pub fn is_of(&self, peer: IpAddr) {
+        if let Some(half_open) = self.of.open().get_mut(&self.number) {
+            half_open.owner = owner(peer);
+        }
+    }
+
     /// The result of `handshake`, during which this is half-open; none where
     /// it had to make room for a newer one. Afterwards it makes room for
     /// nobody.
@@ -170,6 +178,23 @@ mod tests {
             tokio::task::yield_now().await;
             assert!(held.try_join_next().is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_the_client_that_holds_most_makes_room() {
+        let ipv4 = |host| IpAddr::from([198, 51, 100, host]);
+        let handshakes = Handshakes::new(3);
+        let mut held = JoinSet::new();
+        for (client, goes) in [(1, None), (2, None), (2, None), (3, Some(2))] {
+            let slot = handshakes.slot(WEB).await;
+            slot.is_of(ipv4(client));
+            held.spawn(async move { slot.hold(pending::<()>()).await.map_or(client, |()| 0) });
+            if goes.is_some() {
+                assert_eq!(held.join_next().await.map(Result::unwrap), goes);
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(held.try_join_next().is_none());
     }
 
     #[tokio::test]

@@ -19,6 +19,6 @@ pub use crate::{
     connector::{ClientTls, Connector, client_arguments},
     handshakes::{Handshakes, Slot},
     identity::IdentityFiles,
-    password::Password,
+    password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},
 };

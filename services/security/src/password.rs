@@ -2,8 +2,22 @@
 
 use std::sync::Arc;
 
+use clap::Arg;
 use protocol::PasswordDigest;
-use runtime::{options::SecretSource, reload::Reloaded};
+use runtime::{
+    options::{SecretSource, value, values},
+    reload::Reloaded,
+};
+
+/// The options of a server: `password`, and `password-file`.
+pub fn password_arguments() -> Vec<Arg> {
+    vec![
+        value("password", 'x', "PASSWORD", "Clients must know this password (others can read a command line: --password-file keeps it from them)")
+            .value_parser(values::secret()),
+        value("password-file", None, "FILE", "Clients must know the password in this file")
+            .value_parser(values::existing_file()),
+    ]
+}
 
 /// What one side must say, and the other compares.
 #[derive(Debug)]

@@ -1,15 +1,16 @@
-//! How bytes get in and out: listening sockets, dialling, HTTP CONNECT, and
-//! TLS over either.
+//! How bytes get in and out: listening sockets, dialling, HTTP CONNECT, the
+//! header of a proxy, and TLS over either.
 
 mod dialer;
 mod http_connect;
 mod listener;
+pub mod proxy_header;
 mod stream;
 pub mod tls;
 
 pub use crate::{
     dialer::{Address, AddressError, DialError, Dialer, dial},
     http_connect::{HttpProxy, TunnelError},
-    listener::{ListenError, bind},
+    listener::{ListenError, Listeners},
     stream::Stream,
 };

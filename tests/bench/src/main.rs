@@ -11,6 +11,7 @@
 mod disk;
 mod files;
 mod large;
+mod proxy;
 mod puller;
 mod relay;
 mod row;
@@ -44,7 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn rows() -> Vec<Row> {
-    [small::rows(), large::rows(), small::idle_rows(), tls::rows(), puller::rows()]
+    [small::rows(), large::rows(), small::idle_rows(), tls::rows(), puller::rows(), proxy::rows()]
         .into_iter()
         .flatten()
         .collect()
@@ -104,7 +105,7 @@ const PREFACE: &str = "\
 Programs of a release build, their log at its default level into /dev/null. Beside each row stands what was
 measured before and after it: the disk, for small files as create + write 4 kB + fdatasync + rename + fsync of
 the folder by one thread, for large ones as dd if=/dev/zero bs=1M count=500 conv=fdatasync; for rows over TLS,
-the same over plain TCP.";
+the same over plain TCP, for rows of the proxy the same with haproxy (mode tcp).";
 
 const HELP: &str = "\
 bench [--only ROW] [--quick] [--dir DIR] [--programs DIR]...

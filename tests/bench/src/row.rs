@@ -31,6 +31,8 @@ pub(crate) enum Bound {
     BesidePlain(Measure),
     /// MB a second over TLS, as a multiple of the same over plain TCP.
     TimesPlain(f64, Measure),
+    /// In these units, as a multiple of what haproxy does.
+    TimesHaproxy(f64, &'static str, Measure),
     /// Files a second.
     FilesPerSecond(f64),
     /// MB of memory.
@@ -133,6 +135,7 @@ impl Bound {
             _ if stage.quick => 1,
             Self::Megabytes(_) | Self::Seconds(_) => 1,
             Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => 3,
+            Self::TimesHaproxy(..) => 5,
             // A large file moves in a fraction of a second, in which a machine
             // of many tenants may do something else.
             Self::TimesDd(_) | Self::TimesPlain(..) => 9,
@@ -144,8 +147,8 @@ impl Bound {
         match self {
             Self::TimesDisk(_) | Self::FilesPerSecond(_) => disk::files_per_second(stage).map(Some),
             Self::TimesDd(_) => disk::megabytes_per_second(stage).map(Some),
-            Self::BesidePlain(plain) | Self::TimesPlain(_, plain) => {
-                let rate = plain(stage, programs)?;
+            Self::BesidePlain(other) | Self::TimesPlain(_, other) | Self::TimesHaproxy(_, _, other) => {
+                let rate = other(stage, programs)?;
                 disk::settle(&stage.dir)?;
                 Ok(Some(rate))
             }
@@ -155,7 +158,10 @@ impl Bound {
 
     fn is_kept(self, reached: f64, ratio: f64) -> bool {
         match self {
-            Self::TimesDisk(least) | Self::TimesDd(least) | Self::TimesPlain(least, _) => ratio >= least,
+            Self::TimesDisk(least)
+            | Self::TimesDd(least)
+            | Self::TimesPlain(least, _)
+            | Self::TimesHaproxy(least, _, _) => ratio >= least,
             Self::BesidePlain(_) => true,
             Self::FilesPerSecond(least) => reached >= least,
             Self::Megabytes(most) | Self::Seconds(most) => reached < most,
@@ -168,6 +174,7 @@ impl Bound {
                 format!("{value:.0} files/s")
             }
             Self::TimesDd(_) | Self::TimesPlain(..) => format!("{value:.0} MB/s"),
+            Self::TimesHaproxy(_, unit, _) => format!("{value:.0} {unit}"),
             Self::Megabytes(_) => format!("{value:.1} MB"),
             Self::Seconds(_) => format!("{value:.1} s"),
         }
@@ -179,6 +186,7 @@ impl std::fmt::Display for Bound {
         match self {
             Self::TimesDisk(least) | Self::TimesDd(least) => write!(f, ">= {least:.2} x disk"),
             Self::TimesPlain(least, _) => write!(f, ">= {least:.2} x plain"),
+            Self::TimesHaproxy(least, _, _) => write!(f, ">= {least:.2} x haproxy"),
             Self::BesidePlain(_) => f.write_str("beside plain"),
             Self::FilesPerSecond(least) => write!(f, ">= {least:.0} files/s"),
             Self::Megabytes(most) => write!(f, "< {most:.0} MB"),

@@ -1,4 +1,4 @@
-//! A receiver under measurement.
+//! A service under measurement.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-/// A running receiver; killed when it is dropped.
+/// A running service; killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -22,28 +22,37 @@ impl Server {
     /// accepts connections.
     pub(crate) fn start(programs: &Path, spool: &Path, options: &[&str]) -> anyhow::Result<Self> {
         fs::create_dir_all(spool)?;
-        // The port that is free now is so a moment later.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = program(programs, "tentacle-receiver")?
-            .args(["-a", "127.0.0.1", "-t", "60", "-p"])
-            .arg(address.port().to_string())
-            .arg("-s")
-            .arg(spool)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut server = Self { child, address };
+        let address = free_address()?;
+        let mut command = program(programs, "tentacle-receiver")?;
+        command.args(["-a", "127.0.0.1", "-t", "60", "-p"]).arg(address.port().to_string());
+        Self::spawn(command.arg("-s").arg(spool).args(options), address)
+    }
+
+    /// Starts what will listen there, and waits until it does.
+    pub(crate) fn spawn(command: &mut Command, address: SocketAddr) -> anyhow::Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut server = Self { child: child.with_context(|| format!("{name} cannot be run"))?, address };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
-                bail!("tentacle-receiver ended with {status}");
+                bail!("{name} ended with {status}");
             }
-            ensure!(began.elapsed() < Duration::from_secs(5), "tentacle-receiver does not listen");
+            ensure!(began.elapsed() < Duration::from_secs(5), "{name} does not listen");
             thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
+    }
+
+    /// Seconds that processors have worked for it.
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name in front may hold blanks; user and system time are the
+        // 14th and 15th field (proc(5)), in hundredths.
+        let fields = status.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(11).take(2));
+        let ticks: Option<Vec<f64>> =
+            fields.and_then(|fields| fields.map(|field| field.parse().ok()).collect());
+        Ok(ticks.context("no times in /proc")?.iter().sum::<f64>() / 100.0)
     }
 
     /// A figure of `/proc/PID/status` in kB, as MB (of a million bytes).
@@ -60,6 +69,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address whose port is free now, and so a moment later.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// A program that must be there.

@@ -204,14 +204,10 @@ const TOKENS: &[(&str, &str, &[&str])] = &[
 ];
 
 const NOT_YET: &[(&[&str], &[&str])] = &[
-    (&["-b", "10.0.0.1"], &["--proxy-ip", "the proxy is not in this version"]),
-    (&["-g", "41121"], &["--proxy-port", "the proxy is not in this version"]),
+    (&["-g", "41121"], &["--proxy-port", "tentacle_server with -b"]),
     (&["-S", "install"], &["--service", "Windows services are for Windows"]),
 ];
 
-const NOT_YET_TOKENS: &[(&str, &[&str])] = &[
-    ("proxy_ip", &["the proxy is not in this version"]),
-    ("proxy_port", &["the proxy is not in this version"]),
-];
+const NOT_YET_TOKENS: &[(&str, &[&str])] = &[("proxy_port", &["tentacle_server with -b"])];
 
 const NO_CERTIFICATE: &str = "only goes with a certificate (name one: -e FILE)";

@@ -52,6 +52,20 @@ fn the_last_connection_is_there_for_every_address() {
 }
 
 #[test]
+fn connections_are_not_bounded_by_what_a_shell_is_set_to() {
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 40 && exec \"$@\"", "sh"]).arg(tests::program("tentacle-receiver"));
+    command.args(["-a", &address.to_string(), "-s"]).arg(folder.path());
+    let process = Process::spawn(command);
+    process.wait_for_line("listening", |line| line.contains("listening"));
+    let mut peers: Vec<_> = (0..100).map(|_| Peer::connect((address, PORT).into())).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.ask("RECV <none>"), "RECV ERR (file does not exist)");
+    }
+}
+
+#[test]
 fn both_names_are_the_same_program() {
     for name in ["tentacle-receiver", "tentacle_server"] {
         Receiver::builder().program(name).start().serves("a.data");

@@ -42,11 +42,13 @@ const SECTIONS: &[&str] = &[
     "TLS, and the client checks the server",
     "Mutual TLS",
     "Mutual TLS and password",
+    "Through a proxy",
     "As the guides make them",
     "A key in the older encrypted form",
     "Encrypted keys",
     "Rotation",
     "By address",
+    "Behind a proxy",
     "By name",
     "The server's name",
 ];

@@ -3,12 +3,13 @@
 use std::io;
 
 use protocol::{Form, Refusal, Reply, Verb, archive::Measured};
+use runtime::logs::Escaped;
 use spool::Reader;
 use tokio::sync::mpsc;
 
 use crate::{
     session::{Session, SessionEnd},
-    site::{Escaped, said_to_peer},
+    site::said_to_peer,
 };
 
 /// Announces the file, and sends it if the client agrees.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -30,6 +31,12 @@ pub struct ReadAhead {
 impl ReadAhead {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, ahead: BytesMut::new(), more: false }
+    }
+}
+
+impl AsFd for ReadAhead {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

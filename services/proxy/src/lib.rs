@@ -1,0 +1,107 @@
+//! The proxy: passes Tentacle sessions on to a receiver, byte for byte, so
+//! that passwords and TLS are between the ends; or, where it is told to, are
+//! its own with either side. Where it is asked to,
+//! it reads along.
+//!
+//! The way of a session reads top-down: [`run`] accepts a stream, its client
+//! is let in, an upstream is chosen and dialled, and the bytes are carried in
+//! both directions until each has ended.
+
+mod carry;
+mod entrance;
+mod inspect;
+pub mod options;
+mod pipe;
+mod relay;
+mod server;
+mod upstreams;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use runtime::{
+    daemon::{self, Detached, ReadyHandle},
+    drain::{Drain, Drained},
+    logs,
+    options::Layers,
+};
+use security::{Acceptor, Access, Connector, Password};
+use transport::Listeners;
+
+pub use crate::options::Options;
+use crate::{entrance::Entrance, server::Server, upstreams::Upstreams};
+
+/// The whole program under the name `name`: reads the options of this
+/// process, goes to the background where that is asked for, and runs.
+///
+/// # Errors
+/// What ends the start, one line each.
+pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
+    let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
+    start_with(&layers)
+}
+
+/// The whole program, with options that were read: its own, or those of
+/// `tentacle_server`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
+    let options = Options::from_layers(layers)?;
+    let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
+    let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
+        Some(Detached::Parent(status)) => return Ok(status),
+        Some(Detached::Child(ready)) => Some(ready),
+        None => None,
+    };
+    let _logs = logs::start(&options.logs)?;
+    runtime::threads().context("cannot start threads")?.block_on(run(options, ready))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes connections on until SIGTERM or SIGINT, then waits for those under
+/// way. Says on `ready` that it accepts connections.
+///
+/// # Errors
+/// What ends the start: an address, or files that changed meanwhile.
+pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
+    let drain = Drain::on_signals().context("cannot wait for signals")?;
+    let listeners = Listeners::bind(&options.addresses, options.port)?;
+    let listening = listeners.addresses().context("a listening socket has no address")?;
+    let read = anyhow::Error::msg::<String>;
+    let access = Access::start(options.access).map_err(read)?;
+    let acceptor = Acceptor::start(options.tls, options.deadline.as_duration()).map_err(read)?;
+    let password = options.password.map(Password::start).transpose().map_err(read)?;
+    if options.upstream_tls.as_ref().is_some_and(|tls| tls.authorities.is_none()) {
+        tracing::warn!(
+            "TLS to the servers encrypts, and whoever answers is believed: no --upstream-ca is given to check their certificates"
+        );
+    }
+    let connector = Connector::start(options.upstream_tls).map_err(read)?;
+    let upstream_password = options.upstream_password.map(Password::start).transpose().map_err(read)?;
+    if let Some(directory) = &options.directory {
+        tracing::warn!(directory = %directory.display(), "a proxy keeps no files: the folder is not used");
+    }
+    let upstreams = Upstreams::new(
+        options.upstreams,
+        listening.clone(),
+        options.send_proxy,
+        connector,
+        upstream_password,
+        options.deadline,
+    );
+    for address in listening {
+        tracing::info!(%address, upstreams = %upstreams, "listening");
+    }
+    if let Some(ready) = ready {
+        ready.ready()?;
+    }
+    let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
+    Server::new(entrance, upstreams, options.inspect, options.deadline, &drain).serve(listeners).await;
+    match drain.finish(options.drain_timeout).await {
+        Drained::Whole => tracing::info!("ended"),
+        Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Watching sessions for `--inspect`: what the log says of them, and what is
+//! counted.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use protocol::{Refusal, Verb};
+use runtime::logs::Escaped;
+use tokio::time::Instant;
+
+use crate::inspect::{Event, Foreign, Inspector, Speaker, Transfer};
+
+/// Sums of all inspected sessions since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    /// Files that went over, in either direction.
+    pub(crate) files: AtomicU64,
+    /// Bytes of their bodies.
+    pub(crate) bytes: AtomicU64,
+    /// Files and lists that servers refused; a file that is not there is none.
+    pub(crate) refused: AtomicU64,
+    /// Wrong passwords.
+    pub(crate) wrong_passwords: AtomicU64,
+    /// Sessions that could not be read to their end.
+    pub(crate) foreign: AtomicU64,
+}
+
+/// Watches one session.
+pub(crate) struct Watch {
+    peer: SocketAddr,
+    upstream: SocketAddr,
+    /// Whether a session that is not Tentacle is to end.
+    strict: bool,
+    sums: Arc<Sums>,
+    /// Both directions are of one task: nobody waits for it.
+    state: Mutex<State>,
+}
+
+struct State {
+    inspector: Inspector,
+    /// When the transfer under way was asked for.
+    asked: Instant,
+    counts: Counts,
+}
+
+/// What went over in a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) files: u64,
+    pub(crate) refused: u64,
+}
+
+/// Sees what passes in one direction of a session, if somebody watches it.
+#[derive(Clone, Copy)]
+pub(crate) struct Eye<'a> {
+    pub(crate) from: Speaker,
+    pub(crate) watch: Option<&'a Watch>,
+}
+
+// === impl Eye ===
+
+impl Eye<'_> {
+    /// How many of the next bytes need not be seen; those are
+    /// [`Eye::moved`].
+    pub(crate) fn ahead(self) -> u64 {
+        self.watch.map_or(u64::MAX, |watch| watch.state().inspector.ahead(self.from))
+    }
+
+    /// Sees what is sent, before it is passed on.
+    ///
+    /// # Errors
+    /// The session is to end, as it is not Tentacle.
+    pub(crate) fn see(self, bytes: &[u8]) -> Result<(), Foreign> {
+        self.watch.map_or(Ok(()), |watch| watch.follow(|inspector| inspector.feed(self.from, bytes)))
+    }
+
+    /// Counts bytes of a body, at most [`Eye::ahead`].
+    ///
+    /// # Errors
+    /// As [`Eye::see`].
+    pub(crate) fn moved(self, count: usize) -> Result<(), Foreign> {
+        self.watch.map_or(Ok(()), |watch| watch.follow(|inspector| inspector.moved(self.from, count as u64)))
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn ended(self) {
+        // A server may still answer a client that says no more.
+        if let (Speaker::Server, Some(watch)) = (self.from, self.watch) {
+            let _ = watch.follow(Inspector::finish);
+        }
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    pub(crate) fn new(peer: SocketAddr, upstream: SocketAddr, strict: bool, sums: Arc<Sums>) -> Self {
+        let (inspector, asked) = (Inspector::new(), Instant::now());
+        let state = Mutex::new(State { inspector, asked, counts: Counts::default() });
+        Self { peer, upstream, strict, sums, state }
+    }
+
+    /// The session has ended.
+    pub(crate) fn finish(self) -> Counts {
+        // Nothing is left that could be closed.
+        let _ = self.follow(Inspector::finish);
+        self.state().counts
+    }
+
+    fn follow(&self, take: impl FnOnce(&mut Inspector) -> Vec<Event>) -> Result<(), Foreign> {
+        let mut state = self.state();
+        let events = take(&mut state.inspector);
+        events.into_iter().try_for_each(|event| self.happened(&mut state, event))
+    }
+
+    fn happened(&self, state: &mut State, event: Event) -> Result<(), Foreign> {
+        let Self { peer, upstream, sums, .. } = self;
+        match event {
+            Event::Asked => state.asked = Instant::now(),
+            Event::Passed(Transfer { verb, name, size }) => {
+                let seconds = state.asked.elapsed().as_secs_f32();
+                let (name, bytes, verb_said) = (Escaped(&name), size, verb.as_str());
+                if verb == Verb::Ls {
+                    tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "list passed on");
+                } else {
+                    tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "file passed on");
+                    state.counts.files += 1;
+                    sums.files.fetch_add(1, Relaxed);
+                    sums.bytes.fetch_add(bytes, Relaxed);
+                }
+            }
+            Event::Refused(Transfer { verb, name, .. }, Some(Refusal::Missing)) => {
+                // An agent asks for its .md5 before there is one: ordinary.
+                tracing::info!(%peer, %upstream, verb = verb.as_str(), name = %Escaped(&name), "no such file");
+            }
+            Event::Refused(Transfer { verb, name, .. }, why) => {
+                let name = Escaped(&name);
+                let reason = why.map_or_else(|| "closed without an answer".to_owned(), |why| why.to_string());
+                let reason = Escaped(reason.as_bytes());
+                tracing::warn!(%peer, %upstream, verb = verb.as_str(), %name, %reason, "refused by the server");
+                state.counts.refused += 1;
+                sums.refused.fetch_add(1, Relaxed);
+            }
+            Event::CutShort(Transfer { verb, name, size }) => {
+                let name = Escaped(&name);
+                tracing::warn!(%peer, %upstream, verb = verb.as_str(), %name, size, "file cut short");
+            }
+            Event::Password(true) => tracing::debug!(%peer, %upstream, "password accepted"),
+            Event::Password(false) => {
+                tracing::warn!(%peer, %upstream, "password refused by the server");
+                sums.wrong_passwords.fetch_add(1, Relaxed);
+            }
+            Event::Quit => tracing::debug!(%peer, %upstream, "the client quits"),
+            Event::Foreign(why) => {
+                sums.foreign.fetch_add(1, Relaxed);
+                if self.strict {
+                    return Err(why);
+                }
+                tracing::info!(%peer, %upstream, "not plain Tentacle, passed on uninspected from here: {why}");
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
