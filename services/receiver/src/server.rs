@@ -124,10 +124,12 @@ impl Server {
             tracing::debug!(%peer, %error, "connection gone before it was served");
             return;
         }
-        let work = async {
+        // Handed on by their places, as idle sessions are many: what enters
+        // needs no room once it is in.
+        let work = Box::pin(async {
             let entered = tokio::select! {
                 biased;
-                entered = self.enter(stream, &mut peer, entry) => entered,
+                entered = Box::pin(self.enter(stream, &mut peer, entry)) => entered,
                 // Nothing is under way yet that would be lost.
                 () = self.drain.started() => Err(NotEntered::Drained),
             };
@@ -138,7 +140,7 @@ impl Server {
                 Err(why @ NotEntered::Drained) => tracing::info!(%peer, "connection closed: {why}"),
                 Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
-        };
+        });
         if self.drain.unless_cut(work).await.is_none() {
             tracing::warn!(%peer, "connection cut: the service ends");
         }
