@@ -1,20 +1,24 @@
 //! The sync-puller: opens every connection, and fetches what remote buffers
 //! hold.
 //!
-//! The way of a file reads top-down: a source lists what a buffer holds, a
+//! The way of a file reads top-down: a site is what was named, and stands for
+//! one source or several; a source lists what a buffer holds, a
 //! taker fetches it over one connection, the destination keeps it.
 
 mod config;
 mod destination;
+mod lookup;
 pub mod options;
+mod orphans;
 mod puller;
 mod settle;
+mod site;
 mod source;
 mod suspects;
 mod taker;
 mod upstream;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use protocol::Deadline;
@@ -25,7 +29,7 @@ use crate::{
     destination::{Central, Destination, Incoming},
     options::OptionsError,
     puller::Emptied,
-    source::Source,
+    site::Site,
     upstream::Upstream,
 };
 
@@ -65,21 +69,21 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             let incoming = Incoming::open(&path, overwrite)?;
             let named = options.sources.iter().flat_map(options::Source::named);
             incoming.warn_of_orphans(&named.collect::<Vec<_>>());
-            Destination::Folder(incoming)
+            Destination::Folder(Arc::new(incoming))
         }
     };
     let tracker = drain.tracker();
     let mut pulled = Vec::new();
     for source in options.sources {
         let watch = drain.watch();
-        let source = Source::new(source, &destination, watch.clone())?;
         let once = options.once;
+        let site = Site::new(source, destination.clone(), lookup::system(), once, watch.clone())?;
         pulled.push(tracker.spawn(async move {
             let work = async {
                 match once {
-                    true => puller::pull_once(source, watch.clone()).await,
+                    true => site.pull_once().await,
                     false => {
-                        puller::pull(source, watch.clone()).await;
+                        site.pull().await;
                         Emptied::Yes
                     }
                 }

@@ -116,7 +116,24 @@ impl Dialer {
     /// [`DialError`]; of several addresses, that of the last.
     pub async fn dial(&self, address: &Address) -> Result<TcpStream, DialError> {
         let ends = Instant::now() + self.patience;
-        let mut found = self.resolve(address, ends).await?;
+        let found = self.resolve(address, ends).await?;
+        self.dial_first(address, found, ends).await
+    }
+
+    /// The same at addresses that are known; `address` is what messages name.
+    ///
+    /// # Errors
+    /// [`DialError`]; of several addresses, that of the last.
+    pub async fn dial_known(&self, address: &Address, known: &[SocketAddr]) -> Result<TcpStream, DialError> {
+        self.dial_first(address, known.to_vec(), Instant::now() + self.patience).await
+    }
+
+    async fn dial_first(
+        &self,
+        address: &Address,
+        mut found: Vec<SocketAddr>,
+        ends: Instant,
+    ) -> Result<TcpStream, DialError> {
         if let Some(local) = self.local {
             found.retain(|remote| remote.is_ipv4() == local.is_ipv4());
             if found.is_empty() {
