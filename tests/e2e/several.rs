@@ -78,7 +78,12 @@ impl Centre {
 
     /// What is fetched and not published.
     fn waiting(&self) -> Vec<String> {
-        files_below(&self.incoming().join(".tentacle~sync")).into_keys().collect()
+        let sources = names_in(&self.incoming().join(".tentacle~sync"));
+        let folders = sources.iter().flat_map(|source| {
+            let source = self.incoming().join(".tentacle~sync").join(source);
+            names_in(&source).into_iter().map(move |folder| source.join(folder))
+        });
+        folders.flat_map(|folder| names_in(&folder)).filter(|name| !name.starts_with(".tentacle~")).collect()
     }
 }
 
@@ -93,6 +98,12 @@ fn put<const N: usize>(buffer: &Receiver, files: [(&str, &str); N]) {
     for (name, content) in files {
         fs::write(buffer.spool().join(name), content).unwrap();
     }
+}
+
+/// What is in a folder, which may be gone by now.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
 fn ip(buffer: &Receiver) -> Ipv4Addr {
@@ -261,6 +272,63 @@ fn a_puller_that_goes_on_gives_a_buffer_time_to_come_back() {
     puller.signal(Signal::TERM);
     assert!(puller.wait().success());
     assert!(!puller.lines().iter().any(|line| line.contains("none of the name's buffers")));
+}
+
+#[test]
+fn a_buffer_that_is_killed_and_comes_back_at_another_address_gives_nothing_twice() {
+    const FILES: usize = 400;
+    const ROUNDS: usize = 4;
+    let (other, volume) = (buffer([]), TempDir::new().unwrap());
+    let centre = Centre::new(&[ip(&other)]);
+    let mut puller = Process::spawn(centre.puller(&[]));
+    let mut seen = BTreeMap::new();
+    // As the data server does: it reads what is there, and removes it.
+    let consume = |seen: &mut BTreeMap<String, usize>| {
+        for name in centre.found().into_keys() {
+            fs::remove_file(centre.incoming().join(&name)).unwrap();
+            *seen.entry(name).or_default() += 1;
+        }
+        seen.len()
+    };
+    for round in 0..ROUNDS {
+        for number in 0..FILES {
+            fs::write(volume.path().join(format!("{round}-{number}.data")), format!("{round} {number}"))
+                .unwrap();
+        }
+        // It is killed after some files, and again after some more.
+        for part in [FILES / 4, FILES / 2, FILES] {
+            let mut pod = Some(Receiver::builder().spool(volume.path()).args(["-I", "-o"]).start());
+            centre.name_stands_for(&[ip(pod.as_ref().unwrap()), ip(&other)]);
+            let wanted = round * FILES + part;
+            eventually("files come", || {
+                // What the buffer forgot as it died waits for it to say so.
+                let count = consume(&mut seen) + centre.waiting().len();
+                if part < FILES && count + 20 >= wanted {
+                    pod.take().unwrap().kill();
+                }
+                pod.is_none() || count >= wanted
+            });
+            if round % 2 == 1 {
+                puller.signal(Signal::KILL);
+                puller.wait();
+                puller = Process::spawn(centre.puller(&[]));
+            }
+            if part == FILES {
+                eventually("it is emptied", || names_in(volume.path()) == [".tentacle~lock"]);
+            }
+            centre.name_stands_for(&[ip(&other)]);
+        }
+    }
+    puller.signal(Signal::KILL);
+    puller.wait();
+    // Once all are asked that can be, nothing waits any longer.
+    let ended = centre.pull_once();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    consume(&mut seen);
+    assert!(centre.waiting().is_empty());
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "came twice: {twice:?}");
+    assert_eq!(seen.len(), ROUNDS * FILES);
 }
 
 #[test]

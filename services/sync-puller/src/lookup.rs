@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    net::lookup_host,
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use transport::Address;
@@ -32,10 +33,20 @@ pub(crate) enum Home {
 /// it.
 pub(crate) type Buffers = BTreeMap<Home, Vec<SocketAddr>>;
 
-/// The system's resolver: the hosts file, and the DNS.
+/// The system's resolver: the hosts file, and the DNS. It cannot be
+/// interrupted, and may be silent for a minute: on a thread of its own it does
+/// not keep the program from ending, as one of the runtime's would.
 pub(crate) fn system() -> Resolver {
     Arc::new(|address| {
-        Box::pin(async move { Ok(lookup_host((address.host.as_str(), address.port)).await?.collect()) })
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            thread::Builder::new().name("lookup".into()).spawn(move || {
+                let found = (address.host.as_str(), address.port).to_socket_addrs();
+                // Who asked may have gone.
+                let _ = answer.send(found.map(Iterator::collect));
+            })?;
+            answered.await.map_err(io::Error::other)?
+        })
     })
 }
 
