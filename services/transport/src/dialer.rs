@@ -82,14 +82,6 @@ pub enum DialError {
     },
 }
 
-/// [`Dialer::dial`] from any local address.
-///
-/// # Errors
-/// [`DialError`].
-pub async fn dial(address: &Address, patience: Duration) -> Result<TcpStream, DialError> {
-    Dialer::new(patience).dial(address).await
-}
-
 // === impl Dialer ===
 
 impl Dialer {
@@ -268,7 +260,7 @@ mod tests {
         // Nobody listens on a port that was just let go.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = Address { host: "127.0.0.1".into(), port };
-        let error = dial(&address, Duration::from_secs(5)).await.unwrap_err().to_string();
+        let error = Dialer::new(Duration::from_secs(5)).dial(&address).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot connect to 127.0.0.1:{port}: ")), "{error}");
     }
 
