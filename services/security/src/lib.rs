@@ -10,6 +10,7 @@ mod connector;
 mod expiry;
 mod handshakes;
 mod identity;
+mod loaded;
 mod password;
 mod penalties;
 
@@ -19,6 +20,7 @@ pub use crate::{
     connector::{ClientTls, Connector, client_arguments},
     handshakes::{Handshakes, Slot},
     identity::IdentityFiles,
+    loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},
 };
