@@ -17,16 +17,18 @@ mod server;
 mod upstreams;
 mod watch;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use runtime::{
     daemon::{self, Detached, ReadyHandle},
     drain::{Drain, Drained},
+    health::Health,
+    http::Http,
     logs,
     options::Layers,
 };
-use security::{Acceptor, Access, Connector, Password};
+use security::{Acceptor, Access, Connector, Password, all_certificates};
 use transport::Listeners;
 
 pub use crate::options::Options;
@@ -68,7 +70,10 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let listeners = Listeners::bind(&options.addresses, options.port)?;
-    let listening = listeners.addresses().context("a listening socket has no address")?;
+    let health = Health::new(drain.watch());
+    let (listening, upstream) = (health.check("listening"), health.check("upstream"));
+    let http = Http::start(options.http_address, &health).await?;
+    let addresses = listeners.addresses().context("a listening socket has no address")?;
     let read = anyhow::Error::msg::<String>;
     let access = Access::start(options.access).map_err(read)?;
     let acceptor = Acceptor::start(options.tls, options.deadline.as_duration()).map_err(read)?;
@@ -79,29 +84,38 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         );
     }
     let connector = Connector::start(options.upstream_tls).map_err(read)?;
+    if let Some(check) = all_certificates(acceptor.check().into_iter().chain(connector.check())) {
+        health.ask("certificates", check);
+    }
     let upstream_password = options.upstream_password.map(Password::start).transpose().map_err(read)?;
     if let Some(directory) = &options.directory {
         tracing::warn!(directory = %directory.display(), "a proxy keeps no files: the folder is not used");
     }
-    let upstreams = Upstreams::new(
+    let upstreams = Arc::new(Upstreams::new(
         options.upstreams,
-        listening.clone(),
+        addresses.clone(),
         options.send_proxy,
         connector,
         upstream_password,
         options.deadline,
-    );
-    for address in listening {
+        upstream,
+    ));
+    let probing = http.is_on().then(|| upstreams.probe());
+    for address in addresses {
         tracing::info!(%address, upstreams = %upstreams, "listening");
     }
     if let Some(ready) = ready {
         ready.ready()?;
     }
     let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
+    listening.passes();
     Server::new(entrance, upstreams, options.inspect, options.deadline, &drain).serve(listeners).await;
+    listening.fails("the service is ending");
     match drain.finish(options.drain_timeout).await {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),
     }
+    drop(probing);
+    http.end().await;
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
-use transport::Listeners;
+use transport::{Listeners, tls::HandshakeError};
 
 use crate::{
     carry::{Carried, carry},
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Server {
     entrance: Entrance,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     inspect: Option<Inspect>,
     sums: Arc<Sums>,
     /// How long a session may go without a byte.
@@ -36,7 +36,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         entrance: Entrance,
-        upstreams: Upstreams,
+        upstreams: Arc<Upstreams>,
         inspect: Option<Inspect>,
         deadline: Deadline,
         drain: &Drain,
@@ -134,7 +134,11 @@ impl Server {
         };
         let mut client = match entered {
             Ok(client) => client,
-            Err(why @ (NotEntered::Drained | NotEntered::Connection(ConnectionError::Closed))) => {
+            Err(
+                why @ (NotEntered::Drained
+                | NotEntered::Connection(ConnectionError::Closed)
+                | NotEntered::Handshake(HandshakeError::Closed(_))),
+            ) => {
                 tracing::info!(%peer, "connection closed: {why}");
                 return None;
             }

@@ -12,11 +12,14 @@ use std::{
 };
 
 use protocol::{Client, ClientError, ConnectionError, Deadline};
+use runtime::health::Check;
 use security::{Connector, Password};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpStream, lookup_host},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 use transport::{Address, Stream, proxy_header, tls::HandshakeError};
 
 /// The servers behind the proxy. Each connection goes to the one that has the
@@ -36,6 +39,10 @@ pub(crate) struct Upstreams {
     deadline: Deadline,
     found: tokio::sync::Mutex<Found>,
     servers: Mutex<HashMap<SocketAddr, Arc<Upstream>>>,
+    /// Whether one of them can be used.
+    check: Check,
+    /// When one was reached the last time.
+    reached: Mutex<Option<Instant>>,
 }
 
 /// A connection to a server; it counts until this is dropped.
@@ -106,6 +113,7 @@ impl Upstreams {
         connector: Connector,
         password: Option<Password>,
         deadline: Deadline,
+        check: Check,
     ) -> Self {
         Self {
             hosts,
@@ -116,6 +124,8 @@ impl Upstreams {
             deadline,
             found: tokio::sync::Mutex::default(),
             servers: Mutex::default(),
+            check,
+            reached: Mutex::default(),
         }
     }
 
@@ -125,6 +135,49 @@ impl Upstreams {
     /// # Errors
     /// [`NoUpstream`]: the last server's reason.
     pub(crate) async fn connect(&self, from_to: (SocketAddr, SocketAddr)) -> Result<Connected, NoUpstream> {
+        self.connect_for(Some(from_to)).await
+    }
+
+    /// Keeps the check true where no session does: a server is connected to as
+    /// for a session, and left, once none was reached for so long. Until it is
+    /// dropped.
+    pub(crate) fn probe(self: &Arc<Self>) -> AbortOnDropHandle<()> {
+        let upstreams = Arc::clone(self);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                let left = |reached: Instant| PROBE_AFTER.saturating_sub(reached.elapsed());
+                let rest = upstreams.reached().map_or(Duration::ZERO, left);
+                if !rest.is_zero() {
+                    sleep(rest).await;
+                    continue;
+                }
+                match upstreams.connect_for(None).await {
+                    Ok(mut connected) => {
+                        let _ = timeout(upstreams.patience(), connected.stream.shutdown()).await;
+                    }
+                    Err(_) => sleep(PROBE_AFTER).await,
+                }
+            }
+        }))
+    }
+
+    /// For a client's connection, or for none.
+    async fn connect_for(&self, from_to: Option<(SocketAddr, SocketAddr)>) -> Result<Connected, NoUpstream> {
+        let connected = self.connect_in_turn(from_to).await;
+        match &connected {
+            Ok(_) => {
+                *self.reached() = Some(Instant::now());
+                self.check.passes();
+            }
+            Err(why) => self.check.fails(why.to_string()),
+        }
+        connected
+    }
+
+    async fn connect_in_turn(
+        &self,
+        from_to: Option<(SocketAddr, SocketAddr)>,
+    ) -> Result<Connected, NoUpstream> {
         let ends = Instant::now() + self.patience();
         let (addresses, mut last) = timeout_at(ends, self.addresses()).await.map_err(|_| self.timed_out())?;
         let servers = self.in_turn(addresses);
@@ -156,7 +209,7 @@ impl Upstreams {
         &self,
         address: SocketAddr,
         host: &Address,
-        (from, to): (SocketAddr, SocketAddr),
+        from_to: Option<(SocketAddr, SocketAddr)>,
     ) -> Result<Stream, NotReached> {
         // Not seen by what is accepted: that would dial again before it is.
         if self.leads_back(address) {
@@ -164,8 +217,10 @@ impl Upstreams {
         }
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        if self.send_proxy {
-            proxy_header::write(&mut stream, from, to).await?;
+        match from_to {
+            Some((from, to)) if self.send_proxy => proxy_header::write(&mut stream, from, to).await?,
+            None if self.send_proxy => proxy_header::write_own(&mut stream).await?,
+            _ => {}
         }
         let mut stream = self.connector.connect(stream, host, self.patience()).await?;
         if let Some(password) = &self.password {
@@ -253,6 +308,10 @@ impl Upstreams {
         })
     }
 
+    fn reached(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn servers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Upstream>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -327,6 +386,9 @@ fn hint(error: &ClientError) -> &'static str {
 
 /// How long what a name stands for is taken to be so.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long no server is reached before one is tried for the check.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a server that failed is tried last, at first and at most.
 const FIRST: Duration = Duration::from_millis(500);

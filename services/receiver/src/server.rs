@@ -31,14 +31,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(
-        site: Site,
+        site: Arc<Site>,
         access: Access,
         acceptor: Acceptor,
         max_connections: usize,
         drain: &Drain,
     ) -> Arc<Self> {
         Arc::new(Self {
-            site: Arc::new(site),
+            site,
             access,
             acceptor,
             permits: Arc::new(Semaphore::new(max_connections)),
@@ -138,6 +138,10 @@ impl Server {
                     Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
                 Err(why @ NotEntered::Drained) => tracing::info!(%peer, "connection closed: {why}"),
+                // As some look whether anybody listens.
+                Err(why @ NotEntered::Handshake(HandshakeError::Closed(_))) => {
+                    tracing::info!(%peer, "connection closed: {why}");
+                }
                 Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
             }
         });

@@ -35,6 +35,13 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], size: u64, form: For
             }
         }
     }
+    let _admitted = match session.site.reserve.admit(size).await {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            let full = said_to_peer(&io::ErrorKind::StorageFull.into());
+            return session.refuse(verb, name, Refusal::Other(full.into()), &why).await;
+        }
+    };
     session.connection.write_reply(&Reply::Ok(verb)).await?;
     session.connection.begin_body(size);
     let stored = match form {
