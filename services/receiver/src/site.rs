@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
+use runtime::limits::Buffers;
 use security::{Password, Penalties};
 use spool::{EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
@@ -17,6 +18,8 @@ pub(crate) struct Site {
     /// By the name that the filters give; the root's is empty.
     folders: HashMap<String, Folder>,
     pub(crate) reserve: Arc<Reserve>,
+    /// Of the bodies that are under way.
+    pub(crate) buffers: Buffers,
     pub(crate) password: Option<Password>,
     pub(crate) penalties: Penalties,
     /// Whether `LS` and `MV` are served.
@@ -68,6 +71,7 @@ impl Site {
             rules: options.name_rules.clone(),
             filters: options.filters.clone(),
             folders,
+            buffers: Buffers::of_this_process(),
             reserve: Reserve::new(root, options.reserve_space),
             password: options
                 .password

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod drain;
 pub mod health;
 pub mod http;
+pub mod limits;
 pub mod logs;
 pub mod options;
 mod process;

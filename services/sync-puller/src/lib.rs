@@ -18,7 +18,13 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use protocol::Deadline;
-use runtime::{drain::Drain, health::Health, http::Http, logs};
+use runtime::{
+    drain::Drain,
+    health::Health,
+    http::Http,
+    limits::{Buffers, LEAST},
+    logs,
+};
 use security::all_certificates;
 
 pub use crate::options::Options;
@@ -72,10 +78,15 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             Destination::Folder(incoming)
         }
     });
+    let connections: usize = options.sources.iter().map(|source| source.connections).sum();
+    // Two pieces and what is held of a file; small where all at once would be
+    // too much.
+    let room = Buffers::of_this_process().left() / connections.max(1) / 3;
     let tracker = drain.tracker();
     let mut pulled = Vec::new();
     let mut certificates: Vec<_> = destination.check().into_iter().collect();
-    for source in options.sources {
+    for mut source in options.sources {
+        source.block_size = source.block_size.min(room.max(LEAST / 2));
         let watch = drain.watch();
         let source = Source::new(source, &destination, watch.clone())?;
         certificates.extend(source.check());
