@@ -107,8 +107,10 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     if let Some(check) = all_certificates(certificates) {
         health.ask("certificates", check);
     }
+    // The folder is ours alone until the end, whether it is probed or not.
+    let probed = Arc::clone(&destination);
     let probe = move || {
-        let destination = Arc::clone(&destination);
+        let destination = Arc::clone(&probed);
         async move { destination.probe().await.map_err(|error| error.to_string()) }
     };
     let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
@@ -128,6 +130,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     drain.finish(options.drain_timeout).await;
     drop(probing);
     http.end().await;
+    drop(destination);
     Ok(emptied)
 }
 
