@@ -26,6 +26,17 @@ pub(crate) enum Speaker {
     Server,
 }
 
+// === impl Speaker ===
+
+impl Speaker {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// What happened in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {

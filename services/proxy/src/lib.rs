@@ -98,8 +98,12 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         ready.ready()?;
     }
     let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
-    Server::new(entrance, upstreams, options.inspect, options.deadline, &drain).serve(listeners).await;
-    match drain.finish(options.drain_timeout).await {
+    let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
+    let sums = server.sums();
+    server.serve(listeners).await;
+    let drained = drain.finish(options.drain_timeout).await;
+    sums.log(options.inspect.is_some());
+    match drained {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),
     }

@@ -52,6 +52,11 @@ impl Server {
         })
     }
 
+    /// What has gone over since the start.
+    pub(crate) fn sums(&self) -> Arc<Sums> {
+        Arc::clone(&self.sums)
+    }
+
     /// Serves all of `listeners` until the drain starts.
     pub(crate) async fn serve(self: Arc<Self>, listeners: Listeners) {
         let drain = self.drain.clone();
@@ -95,7 +100,8 @@ impl Server {
             .inspect
             .map(|Inspect { strict }| Watch::new(peer, upstream.address, strict, Arc::clone(&self.sums)));
         let Carried { sent, received, end } =
-            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle, watch.as_ref()).await;
+            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle, &self.sums, watch.as_ref())
+                .await;
         let seconds = began.elapsed().as_secs_f32();
         let upstream = upstream.address;
         let counts = watch.map(Watch::finish);

@@ -15,19 +15,24 @@ use tokio::time::Instant;
 
 use crate::inspect::{Event, Foreign, Inspector, Speaker, Transfer};
 
-/// Sums of all inspected sessions since the start.
+/// Sums of all sessions since the start; from `files` on, of what
+/// `--inspect` reads in them.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
+    /// Sessions that have ended, in whatever way.
+    sessions: AtomicU64,
+    /// Bytes from clients.
+    sent: AtomicU64,
+    /// Bytes to them.
+    received: AtomicU64,
     /// Files that went over, in either direction.
-    pub(crate) files: AtomicU64,
-    /// Bytes of their bodies.
-    pub(crate) bytes: AtomicU64,
+    files: AtomicU64,
     /// Files and lists that servers refused; a file that is not there is none.
-    pub(crate) refused: AtomicU64,
+    refused: AtomicU64,
     /// Wrong passwords.
-    pub(crate) wrong_passwords: AtomicU64,
+    wrong_passwords: AtomicU64,
     /// Sessions that could not be read to their end.
-    pub(crate) foreign: AtomicU64,
+    foreign: AtomicU64,
 }
 
 /// Watches one session.
@@ -60,6 +65,27 @@ pub(crate) struct Counts {
 pub(crate) struct Eye<'a> {
     pub(crate) from: Speaker,
     pub(crate) watch: Option<&'a Watch>,
+}
+
+// === impl Sums ===
+
+impl Sums {
+    /// A session has ended.
+    pub(crate) fn session(&self, sent: u64, received: u64) {
+        self.sessions.fetch_add(1, Relaxed);
+        self.sent.fetch_add(sent, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+    }
+
+    /// Tells them in the log.
+    pub(crate) fn log(&self, inspected: bool) {
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        let (sessions, sent, received) = (of(&self.sessions), of(&self.sent), of(&self.received));
+        let of = |count: &AtomicU64| inspected.then(|| count.load(Relaxed));
+        let (files, refused, foreign) = (of(&self.files), of(&self.refused), of(&self.foreign));
+        let wrong_passwords = of(&self.wrong_passwords);
+        tracing::info!(sessions, sent, received, files, refused, wrong_passwords, foreign, "all in all");
+    }
 }
 
 // === impl Eye ===
@@ -131,7 +157,6 @@ impl Watch {
                     tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "file passed on");
                     state.counts.files += 1;
                     sums.files.fetch_add(1, Relaxed);
-                    sums.bytes.fetch_add(bytes, Relaxed);
                 }
             }
             Event::Refused(Transfer { verb, name, .. }, Some(Refusal::Missing)) => {
