@@ -133,18 +133,24 @@ impl Session<'_> {
 
     /// Moves what there is; ready when the session has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.client_first = !self.client_first;
-        let turns = match self.client_first {
-            true => [Speaker::Client, Speaker::Server],
-            false => [Speaker::Server, Speaker::Client],
-        };
-        for from in turns {
-            self.one(from, context)?;
+        loop {
+            let before = self.moves();
+            self.client_first = !self.client_first;
+            let turns = match self.client_first {
+                true => [Speaker::Client, Speaker::Server],
+                false => [Speaker::Server, Speaker::Client],
+            };
+            for from in turns {
+                self.one(from, context)?;
+            }
+            if self.up.is_over() && self.down.is_over() {
+                return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
+            }
+            // One that is inspected may have waited for what the other said.
+            if self.watch.is_none() || self.moves() == before {
+                return Poll::Pending;
+            }
         }
-        if self.up.is_over() && self.down.is_over() {
-            return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
-        }
-        Poll::Pending
     }
 
     /// Moves what comes from this side.

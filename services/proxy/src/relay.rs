@@ -68,9 +68,9 @@ impl Direction {
     ///
     /// # Errors
     /// As [`Eye::see`].
-    pub(crate) fn begin(&mut self, head: Bytes, eye: Eye<'_>) -> Result<(), Foreign> {
-        eye.see(&head)?;
-        self.rest = Rest::of(head);
+    pub(crate) fn begin(&mut self, mut head: Bytes, eye: Eye<'_>) -> Result<(), Foreign> {
+        let straight = eye.see(&head)?;
+        self.rest = Rest::of(head.split_to(straight));
         Ok(())
     }
 
@@ -86,12 +86,18 @@ impl Direction {
     ) -> Poll<Result<(), Side>> {
         while !self.is_over() {
             ready!(self.deliver(context, to))?;
+            let released = eye.released();
+            if !released.is_empty() {
+                self.rest = Rest::of(released.into());
+                continue;
+            }
             match self.state {
                 State::Little | State::Much => {
                     if ready!(self.step(context, from, to, eye))? == 0 {
                         self.state = State::Ending;
                     }
                 }
+                State::Ending if eye.keeps() => return Poll::Pending,
                 State::Ending => {
                     eye.ended();
                     if pass_end {
@@ -159,6 +165,8 @@ impl Direction {
         eye: Eye<'_>,
     ) -> Poll<Result<usize, Side>> {
         let moved = match self.state {
+            // Who speaks too far ahead waits for the other side's answers.
+            _ if !eye.listens() => Poll::Pending,
             State::Much if eye.ahead() > 0 => self.splice(context, from, to, eye),
             _ => self.copy(context, from, to, eye),
         };
@@ -188,8 +196,8 @@ impl Direction {
             ready!(Pin::new(from).poll_read(context, &mut read)).map_err(Side::From)?;
             let count = read.filled().len();
             self.moves += 1;
-            let mut piece = read.filled();
-            eye.see(piece).map_err(Side::Foreign)?;
+            let straight = eye.see(read.filled()).map_err(Side::Foreign)?;
+            let mut piece = &read.filled()[..straight];
             while !piece.is_empty() {
                 let Poll::Ready(written) = write(context, to, piece) else {
                     self.rest = Rest::of(Bytes::copy_from_slice(piece));

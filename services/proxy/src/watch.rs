@@ -97,12 +97,35 @@ impl Eye<'_> {
         self.watch.map_or(u64::MAX, |watch| watch.state().inspector.ahead(self.from))
     }
 
-    /// Sees what is sent, before it is passed on.
+    /// Whether more is to be read: not from who is too far ahead of the other
+    /// side.
+    pub(crate) fn listens(self) -> bool {
+        self.watch.is_none_or(|watch| watch.state().inspector.listens(self.from))
+    }
+
+    /// Sees what is sent; how much of it is to be passed on at once.
     ///
     /// # Errors
     /// The session is to end, as it is not Tentacle.
-    pub(crate) fn see(self, bytes: &[u8]) -> Result<(), Foreign> {
-        self.watch.map_or(Ok(()), |watch| watch.follow(|inspector| inspector.feed(self.from, bytes)))
+    pub(crate) fn see(self, bytes: &[u8]) -> Result<usize, Foreign> {
+        let Some(watch) = self.watch else { return Ok(bytes.len()) };
+        let mut straight = 0;
+        watch.follow(|inspector| {
+            let (count, events) = inspector.feed(self.from, bytes);
+            straight = count;
+            events
+        })?;
+        Ok(straight)
+    }
+
+    /// What was held and is to be passed on now.
+    pub(crate) fn released(self) -> Vec<u8> {
+        self.watch.map_or_else(Vec::new, |watch| watch.state().inspector.released(self.from))
+    }
+
+    /// Whether the end has to wait for what is held.
+    pub(crate) fn keeps(self) -> bool {
+        self.watch.is_some_and(|watch| watch.state().inspector.keeps(self.from))
     }
 
     /// Counts bytes of a body, at most [`Eye::ahead`].
@@ -126,7 +149,7 @@ impl Eye<'_> {
 
 impl Watch {
     pub(crate) fn new(peer: SocketAddr, upstream: SocketAddr, strict: bool, sums: Arc<Sums>) -> Self {
-        let (inspector, asked) = (Inspector::new(), Instant::now());
+        let (inspector, asked) = (Inspector::new(strict), Instant::now());
         let state = Mutex::new(State { inspector, asked, counts: Counts::default() });
         Self { peer, upstream, strict, sums, state }
     }
