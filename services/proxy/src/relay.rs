@@ -97,7 +97,7 @@ impl Direction {
                         self.state = State::Ending;
                     }
                 }
-                State::Ending if eye.keeps() => return Poll::Pending,
+                State::Ending if eye.keeps() => return waits(context, to),
                 State::Ending => {
                     eye.ended();
                     if pass_end {
@@ -170,11 +170,7 @@ impl Direction {
             State::Much if eye.ahead() > 0 => self.splice(context, from, to, eye),
             _ => self.copy(context, from, to, eye),
         };
-        if moved.is_pending() {
-            // What is encrypted may still be held.
-            let _ = Pin::new(to).poll_flush(context).map_err(Side::To)?;
-        }
-        moved
+        if moved.is_pending() { waits(context, to) } else { moved }
     }
 
     /// By the thread's buffer, so that a session that waits holds none.
@@ -257,6 +253,12 @@ impl Rest {
             Self::Piped(pipe) => pipe.held() == 0,
         }
     }
+}
+
+/// Sees to it that what is encrypted is not held back meanwhile.
+fn waits<T>(context: &mut Context<'_>, to: &mut Stream) -> Poll<Result<T, Side>> {
+    let _ = Pin::new(to).poll_flush(context).map_err(Side::To)?;
+    Poll::Pending
 }
 
 fn write(context: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<Result<usize, Side>> {
