@@ -23,8 +23,8 @@ use runtime::{
     options::Layers,
 };
 
-use security::{Acceptor, Access};
-use transport::Listeners;
+use security::{Acceptor, Access, Entrance};
+use transport::Sockets;
 
 pub use crate::options::Options;
 use crate::{server::Server, site::Site};
@@ -65,7 +65,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     // First, because a start that fails on an address must leave the folder
     // alone; who connects meanwhile waits.
-    let listeners = Listeners::bind(&options.addresses, options.port)?;
+    let sockets = Sockets::bind(&options.addresses, options.port)?;
+    let no_socket = "a listening socket cannot be used";
     let health = Health::new(drain.watch());
     let (listening, spool) = (health.check("listening"), health.check("spool"));
     let http = Http::start(options.http_address, &health).await?;
@@ -82,14 +83,17 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         async move { site.probe().await.map_err(|error| error.to_string()) }
     };
     let probing = http.is_on().then(|| spool.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
-    for address in listeners.addresses().context("a listening socket has no address")? {
+    for address in sockets.addresses().context(no_socket)? {
         tracing::info!(%address, directory = %options.directory.display(), "listening");
     }
     if let Some(ready) = ready {
         ready.ready()?;
     }
+    let entrance = Entrance::new(access, acceptor, options.deadline.as_duration(), options.max_connections);
+    let listeners = sockets.listeners().context(no_socket)?;
+    drop(sockets);
     listening.passes();
-    Server::new(site, access, acceptor, options.max_connections, &drain).serve(listeners).await;
+    Server::new(site, entrance, &drain).serve(listeners).await;
     listening.fails("the service is ending");
     server::end(drain, options.drain_timeout).await;
     drop(probing);

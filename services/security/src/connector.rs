@@ -134,6 +134,11 @@ impl Connector {
         Self::reading(tls, paths, Some(watch), move || expiry::say(&certificates))
     }
 
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The same for one connection: nothing is read again.
     ///
     /// # Errors

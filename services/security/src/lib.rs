@@ -7,6 +7,7 @@
 mod acceptor;
 mod access;
 mod connector;
+mod entrance;
 mod expiry;
 mod handshakes;
 mod identity;
@@ -18,7 +19,7 @@ pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
     access::{Access, AccessOptions, Refused, access_arguments},
     connector::{ClientTls, Connector, client_arguments},
-    handshakes::{Handshakes, Slot},
+    entrance::{Entrance, NotEntered, Place},
     identity::IdentityFiles,
     loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
