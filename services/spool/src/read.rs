@@ -145,6 +145,11 @@ impl<D: Disk> Lease<D> {
         &mut self.reader
     }
 
+    /// Bytes of the file, when it was opened.
+    pub fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
     /// The file's name.
     pub fn name(&self) -> &EntryName {
         &self.held.name

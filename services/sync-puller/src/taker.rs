@@ -20,7 +20,8 @@ pub(crate) struct Taker {
     safe: bool,
     block_size: usize,
     /// The file that was made safe last. The source forgets it on the next
-    /// command; the answer to that shows that it has.
+    /// command; the answer to that shows that it has, but for an `MV SIZE`:
+    /// the body behind it does.
     unsettled: Option<Unsettled>,
     pub(crate) tally: Tally,
 }
@@ -171,7 +172,7 @@ impl Taker {
         self.session.accept(Verb::Mv, bytes).await?;
         let mut held = SpooledTempFile::new(self.block_size);
         let (mut hash, mut piece) = (Sha256::new(), self.buffer(bytes));
-        while self.session.read_body(&mut piece).await? > 0 {
+        while self.read_body(&mut piece).await? > 0 {
             hash.update(&piece);
             held.write_all(&piece).map_err(DestinationError::Disk)?;
             piece.clear();
@@ -217,6 +218,7 @@ impl Taker {
             if server.digest(&target).await? == Some(known) {
                 let Some(bytes) = self.asked(verb, name).await? else { return Ok(REFUSED) };
                 let digest = digest_of_body(&mut self.session, verb, bytes).await?;
+                self.settle().await?;
                 // Overwritten by another content since: that one is not safe.
                 return if digest == known {
                     Ok(Forwarded::Whole { bytes, digest })
@@ -251,7 +253,7 @@ impl Taker {
     ) -> Result<Digest, TakeError> {
         self.session.accept(verb, size).await?;
         let (mut hash, mut piece) = (Sha256::new(), self.buffer(size));
-        while self.session.read_body(&mut piece).await? > 0 {
+        while self.read_body(&mut piece).await? > 0 {
             hash.update(&piece);
             server.send(&piece).await?;
             piece.clear();
@@ -266,7 +268,7 @@ impl Taker {
         let (mut hash, mut piece) = (Sha256::new(), self.buffer(size));
         let mut hashed = 0;
         loop {
-            let ended = self.session.read_body(&mut piece).await? == 0;
+            let ended = self.read_body(&mut piece).await? == 0;
             hash.update(&piece[hashed..]);
             hashed = piece.len();
             if ended && piece.len() < piece.capacity() {
@@ -280,8 +282,19 @@ impl Taker {
         Ok(Fetched { draft, last: piece, digest: hash.finalize().into() })
     }
 
+    /// Reads more of a body; its first byte shows that the source has
+    /// forgotten the last file.
+    async fn read_body(&mut self, piece: &mut Vec<u8>) -> Result<usize, TakeError> {
+        let read = self.session.read_body(piece).await?;
+        if read > 0 {
+            self.settle().await?;
+        }
+        Ok(read)
+    }
+
     /// Asks for a file; the announced size, or `None` if it is refused. Any
-    /// answer shows that the source has forgotten the last file.
+    /// answer shows that the source has forgotten the last file, but for an
+    /// `MV SIZE` with a body to come.
     async fn asked(&mut self, verb: Verb, name: &FileName) -> Result<Option<u64>, TakeError> {
         let answer = match verb {
             Verb::Mv => self.session.take(name).await,
@@ -289,7 +302,9 @@ impl Taker {
         };
         match answer {
             Ok(size) => {
-                self.settle().await?;
+                if verb != Verb::Mv || size == 0 {
+                    self.settle().await?;
+                }
                 Ok(Some(size))
             }
             Err(ClientError::Refused(why)) => {

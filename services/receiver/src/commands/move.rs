@@ -6,25 +6,38 @@ use protocol::{Refusal, Verb};
 use super::receive::send_body;
 use crate::session::{Session, SessionEnd, settle};
 
-/// Announces the file and sends it if the client agrees; the client's next
+/// Announces the file, and sends it if the client agrees; the client's next
 /// command removes it.
 pub(crate) async fn run(session: &mut Session, name: &[u8]) -> Result<(), SessionEnd> {
+    let last = session.handed_out.take();
     let place = match session.site.place(name) {
         Ok(place) => place,
         Err(why) => {
-            settle(session.handed_out.take()).await?;
+            settle(last).await?;
             return session.refuse(Verb::Mv, name, Refusal::Unsaid, &why).await;
         }
     };
     // The name that was just handed out may stand for a newer file by now,
     // which is offered once the older one has been given up.
-    if session.handed_out.as_ref().is_some_and(|lease| *lease.name() == place.entry) {
-        settle(session.handed_out.take()).await?;
-    }
-    // The file is opened while the one before it leaves the disk.
-    let leased = place.folder.lease(&place.entry);
-    let (settled, leased) = tokio::join!(settle(session.handed_out.take()), leased);
+    let (earlier, beside) = match last {
+        Some(lease) if *lease.name() == place.entry => (Some(lease), None),
+        last => (None, last),
+    };
+    settle(earlier).await?;
+    // While the last file leaves the disk, this one is announced and agreed
+    // upon. A byte of its body would say that the last one is gone, as any
+    // other answer does: the announcement of an empty file too.
+    let announced = async {
+        let leased = place.folder.lease(&place.entry).await;
+        let wanted = match &leased {
+            Ok(Some(lease)) if lease.size() > 0 => Some(session.announce(Verb::Mv, lease.size()).await?),
+            _ => None,
+        };
+        Ok::<_, SessionEnd>((leased, wanted))
+    };
+    let (settled, announced) = tokio::join!(settle(beside), announced);
     settled?;
+    let (leased, wanted) = announced?;
     let mut lease = match leased {
         Ok(Some(lease)) => lease,
         Ok(None) => {
@@ -33,8 +46,12 @@ pub(crate) async fn run(session: &mut Session, name: &[u8]) -> Result<(), Sessio
         }
         Err(error) => return session.refuse(Verb::Mv, name, Refusal::Unsaid, &error).await,
     };
-    let size = lease.reader().size();
-    if session.announce(Verb::Mv, size).await? {
+    let size = lease.size();
+    let wanted = match wanted {
+        Some(wanted) => wanted,
+        None => session.announce(Verb::Mv, size).await?,
+    };
+    if wanted {
         send_body(session, lease.reader()).await?;
         session.log_file(Verb::Mv, name, size, "file handed out");
         session.handed_out = Some(lease);

@@ -198,6 +198,22 @@ fn a_file_whose_source_left_with_its_last_byte_is_settled_by_the_next_listing() 
 }
 
 #[test]
+fn the_announcement_of_the_next_file_does_not_show_that_the_last_one_is_gone() {
+    let peer = Peer::default();
+    peer.put("a.data", "hello");
+    peer.put_faulty("b.data", "world", Fault::CloseAfterSize);
+    let (incoming, address) = (incoming(), peer.start());
+    let one_by_one = ["--sync-mode", "fast", "--connections", "1"];
+    assert_eq!(pull(&address, incoming.path(), &one_by_one).status.code(), Some(1));
+    assert_eq!(peer.commands()[2..], ["MV <a.data>", "MV <b.data>"]);
+    assert_eq!(found(incoming.path()), files([]), "not published: its source may have it yet");
+    peer.mend("b.data");
+    let output = pull(&address, incoming.path(), &one_by_one);
+    assert!(output.status.success(), "{}", log(&output));
+    assert_eq!(found(incoming.path()), files([("a.data", "hello"), ("b.data", "world")]));
+}
+
+#[test]
 fn what_is_staged_and_still_listed_is_fetched_again_and_stays_one() {
     let peer = Peer::default();
     peer.put("a.data", "hello");

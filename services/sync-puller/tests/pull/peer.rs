@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Long,
     /// Nothing comes after the announcement, and nothing closes.
     Silent,
+    /// The connection ends behind the announcement.
+    CloseAfterSize,
     /// The connection ends when the last byte is out: with `MV`, the file is
     /// gone by then.
     CloseAfterMove,
@@ -158,6 +160,9 @@ impl Peer {
         let _ = reader.read_line(&mut answer);
         if answer != format!("{verb} OK\n") {
             return true;
+        }
+        if fault == Some(Fault::CloseAfterSize) {
+            return false;
         }
         if fault == Some(Fault::Silent) {
             let _ = reader.read(&mut [0]);
