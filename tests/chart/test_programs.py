@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, environment, render, values_of
 
-BUILT = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")) / os.environ.get("PROFILE", "debug")
+BUILT = PROJECT / os.environ.get("CARGO_TARGET_DIR", "target") / os.environ.get("PROFILE", "debug")
 PROGRAMS = {
     "receiver": "tentacle-receiver",
     "proxy": "tentacle-proxy",
