@@ -30,11 +30,10 @@ demo: toolchain ## Collect three isolated sites on this machine, and check every
 test: ## Run all tests on the built programs (PROFILE=release: on the release build)
 	@tests/toolchain.sh tests
 	$(CARGO) build --workspace --bins $(RELEASE)
-ifneq ($(NEXTEST),)
-	$(CARGO) nextest run --workspace --no-fail-fast $(RELEASE)
-else
-	$(CARGO) test --workspace --no-fail-fast $(RELEASE)
-endif
+	@status=0; \
+	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
+	PROFILE=$(PROFILE) tests/chart/run || status=1; \
+	exit $$status
 
 bench: ## Measure against what this machine's disk does
 	@tests/toolchain.sh tests

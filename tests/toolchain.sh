@@ -3,6 +3,8 @@
 # if it is missing, and installs the C compiler that Rust links with. With the
 # argument `tests`, also what tests need: openssl, which makes certificates
 # and is the other side of TLS, and leave to mount file systems of their own.
+# With the argument `python`, that Python can make virtual environments, and
+# nothing else.
 set -euo pipefail
 
 fail() {
@@ -21,11 +23,18 @@ can_link() {
     return "$status"
 }
 
-command -v cargo >/dev/null ||
-    fail "cargo is not installed: get Rust 1.95 or newer from https://rustup.rs, then try again"
+can_make_environments() {
+    python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
 
 missing=()
-can_link || missing+=(gcc libc6-dev)
+if [ "${1:-}" = python ]; then
+    can_make_environments || missing+=(python3 python3-venv)
+else
+    command -v cargo >/dev/null ||
+        fail "cargo is not installed: get Rust 1.95 or newer from https://rustup.rs, then try again"
+    can_link || missing+=(gcc libc6-dev)
+fi
 if [ "${1:-}" = tests ]; then
     # Tests of full disks mount a small one, in a namespace of their own.
     unshare --map-root-user --mount true 2>/dev/null ||
@@ -51,4 +60,8 @@ install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -
     "${as_root[@]}" apt-get update -qq </dev/null
     "${install[@]}" </dev/null >/dev/null
 } || fail "apt-get could not install $packages: see its message above"
+if [ "${1:-}" = python ]; then
+    can_make_environments || fail "python3 is older than 3.10, or cannot make virtual environments: look at 'python3 --version' and 'python3 -m venv --help'"
+    exit 0
+fi
 can_link || fail "gcc is installed, but cc cannot link a program: look at 'cc --version'"

@@ -9,6 +9,7 @@ use std::{
 };
 
 use runtime::drain::DrainWatch;
+use security::CertificateCheck;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet, spawn_blocking},
@@ -86,6 +87,12 @@ impl Site {
             pulled: Vec::new(),
             tasks: JoinSet::new(),
         })
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub(crate) fn check(&self) -> Option<CertificateCheck> {
+        self.upstream.check()
     }
 
     /// Pulls for good, until the drain starts.

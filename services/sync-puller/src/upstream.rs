@@ -10,7 +10,7 @@ use std::{
 
 use protocol::{Client, ClientError, ConnectionError, Deadline};
 use runtime::options::SecretSource;
-use security::{ClientTls, Connector, Password};
+use security::{CertificateCheck, ClientTls, Connector, Password};
 use transport::{
     Address, DialError, Dialer, Stream,
     tls::{HandshakeError, NameCheck, has_alternative_names},
@@ -107,6 +107,12 @@ impl Upstream {
             })?;
         }
         Ok(session)
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub(crate) fn check(&self) -> Option<CertificateCheck> {
+        self.entry.connector.check()
     }
 }
 

@@ -1,0 +1,131 @@
+"""What a values author may write, and what is said where it is wrong."""
+
+import json
+
+import pytest
+import yaml
+from conftest import CHART, CHART_LOADED, render, values_of
+from helm_python.errors import HelmError
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+def refusal(values):
+    with pytest.raises(HelmError) as refused:
+        render(yaml.safe_load(values))
+    return str(refused.value)
+
+
+def test_the_cases_are_taken(case):
+    CHART_LOADED.validate_schema(values_of(case))
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "why"),
+    [
+        ("recevier: {enabled: true}", "", "'recevier' not allowed"),
+        ("receiver: {replica: 2}", "/receiver", "'replica' not allowed"),
+        ("receiver: {max_size: 1}", "/receiver", "'max_size' not allowed"),
+        ("receiver: {insecure: 'yes'}", "/receiver/insecure", "got string, want boolean"),
+        ("receiver: {maxSize: 2 megabytes}", "/receiver/maxSize", "does not match pattern"),
+        ("receiver: {maxSize: 0}", "/receiver/maxSize", "minimum: got 0, want 1"),
+        ("receiver: {timeout: 0}", "/receiver/timeout", "minimum: got 0, want 1"),
+        ("receiver: {timeout: 1s}", "/receiver/timeout", "got string, want integer"),
+        ("receiver: {retries: 1.5}", "/receiver/retries", "got number, want integer"),
+        ("receiver: {maxConnections: 0}", "/receiver/maxConnections", "minimum"),
+        ("receiver: {filters: [conf]}", "/receiver/filters/0", "does not match pattern"),
+        ("receiver: {filters: 'a:b'}", "/receiver/filters", "got string, want array"),
+        ("receiver: {password: hush}", "/receiver/password", "got string, want object"),
+        ("receiver: {password: {value: hush}}", "/receiver/password", "'value' not allowed"),
+        ("receiver: {tls: {keys: {certificate: a}}}", "/receiver/tls/keys", "'certificate' not allowed"),
+        ("receiver: {allow: [centre.example]}", "/receiver/allow/0", "does not match pattern"),
+        ("receiver: {service: {type: ExternalName}}", "/receiver/service/type", "must be one of"),
+        ("receiver: {service: {port: 70000}}", "/receiver/service/port", "maximum"),
+        ("receiver: {persistence: {size: big}}", "/receiver/persistence/size", "does not match pattern"),
+        ("receiver: {log: {verbosity: loud}}", "/receiver/log/verbosity", "must be one of"),
+        ("receiver: {image: {digest: latest}}", "/receiver/image/digest", "does not match pattern"),
+        ("receiver: {terminationGracePeriodSeconds: 5}", "/receiver/terminationGracePeriodSeconds", "minimum"),
+        ("receiver: {livenessProbe: {}}", "/receiver", "'livenessProbe' not allowed"),
+        ("livenessProbe: {httpGet: {path: /}}", "/livenessProbe", "'httpGet' not allowed"),
+        ("image: {pullPolicy: Sometimes}", "/image/pullPolicy", "must be one of"),
+        ("imagePullSecrets: [registry]", "/imagePullSecrets/0", "got string, want object"),
+        ("commonLabels: {a: 1}", "/commonLabels/a", "got number, want string"),
+        ("proxy: {upstreams: central.example}", "/proxy/upstreams", "got string, want array"),
+        ("proxy: {upstreams: ['a,b']}", "/proxy/upstreams/0", "does not match pattern"),
+        ("proxy: {proxyPort: 0}", "/proxy/proxyPort", "minimum"),
+        ("syncPuller: {sync_adress: [a]}", "/syncPuller", "'sync_adress' not allowed"),
+        ("syncPuller: {sync_address: 'a,b'}", "/syncPuller/sync_address", "got string, want array"),
+        ("syncPuller: {sync_mode: slow}", "/syncPuller/sync_mode", "must be one of"),
+        ("syncPuller: {replicas: 2}", "/syncPuller", "'replicas' not allowed"),
+        ("syncPuller: {sources: [{port: 1}]}", "/syncPuller/sources/0", "missing property 'address'"),
+        ("syncPuller: {sources: [{address: a, password: x}]}", "/syncPuller/sources/0/password", "want object"),
+        ("syncPuller: {sources: [{address: a, folders: [1]}]}", "/syncPuller/sources/0/folders/0", "got number"),
+        ("syncPuller: {tls: {pinSha256: abc}}", "/syncPuller/tls/pinSha256", "does not match pattern"),
+        ("syncPuller: {incoming: {accessModes: []}}", "/syncPuller/incoming/accessModes", "minItems"),
+        ("extraObjects: {a: b}", "/extraObjects", "got object, want array"),
+    ],
+)
+def test_a_wrong_key_or_type_is_refused_with_its_path(values, path, why):
+    said = refusal(values)
+    assert f"at '{path}'" in said and why in said, said
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ("proxy: {enabled: true}", "proxy.upstreams: is empty (name at least one"),
+        ("proxy: {enabled: true, upstreams: [a], strict: true}", "proxy.strict: only goes with proxy.inspect"),
+        ("syncPuller: {enabled: true}", "syncPuller.sync_address: is empty, and so is syncPuller.sources"),
+        ("receiver: {tls: {enabled: true}}", "receiver.tls.existingSecret: is needed"),
+        ("receiver: {tls: {existingSecret: a}}", "receiver.tls.enabled: is off, and certificates are given"),
+        ("receiver: {tls: {enabled: true, existingSecret: a, keys: {cert: ''}}}", "receiver.tls.keys.cert: must not be empty"),
+        ("receiver: {tls: {enabled: true, certManager: {enabled: true}}}", "receiver.tls.certManager.issuerRef: is empty"),
+        ("receiver: {allowName: [a]}", "receiver.allowName: only goes with receiver.tls.enabled"),
+        ("receiver: {acceptProxy: true}", "receiver.acceptProxy: only goes with receiver.allow"),
+        ("receiver: {replicas: 2, persistence: {existingClaim: a}}", "receiver.replicas: 2 pods cannot share the claim"),
+        ("proxy: {enabled: true, upstreams: [a], upstreamTls: {existingSecret: a}}", "proxy.upstreamTls.enabled: is off"),
+        (
+            "syncPuller: {enabled: true, sync_address: [a], forward: {to: b, tls: {existingSecret: a}}}",
+            "syncPuller.forward.tls.enabled: is off",
+        ),
+        (
+            "syncPuller: {enabled: true, sync_address: [a], forward: {to: b}, incoming: {existingClaim: c}}",
+            "syncPuller.forward.to: files go there, or to the claim",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_what_to_do(values, answer):
+    assert answer in refusal(values)
+
+
+def test_the_schema_knows_every_value_and_no_more():
+    def compare(values, schema, path):
+        schema = resolved(schema)
+        if "properties" not in schema:
+            return
+        # A subchart is handed `global`, whether it has it or not.
+        known = set(schema["properties"]) - {"global", "initialDelaySeconds", "successThreshold", "group"}
+        assert set(values) == known or not path, path
+        assert schema["additionalProperties"] is False, path
+        for key, value in values.items():
+            if isinstance(value, dict) and value:
+                compare(value, schema["properties"][key], f"{path}/{key}")
+
+    compare(DEFAULTS, SCHEMA, "")
+
+
+def resolved(schema):
+    while "$ref" in schema:
+        schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def test_secrets_have_no_place_in_the_values():
+    def leaves(values, path=""):
+        for key, value in values.items():
+            yield from leaves(value, f"{path}/{key}") if isinstance(value, dict) else [(f"{path}/{key}", value)]
+
+    for path, value in leaves(DEFAULTS):
+        if "password" in path.lower():
+            assert path.rpartition("/")[2] in ("existingSecret", "key", "keyPassword"), path

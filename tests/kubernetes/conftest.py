@@ -1,0 +1,190 @@
+"""What the tests on a cluster share: namespaces, releases, certificates, ways in."""
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+import images
+import pytest
+from helm_python.config import Config
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "tentacle"
+# A bound on waiting for a condition; nothing waits for time.
+PATIENCE = 300
+
+
+def kubectl(*arguments, given=None):
+    done = subprocess.run(["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def eventually(condition, what):
+    """Waits until it is true, and returns what it then says. `what` is told if that never comes."""
+    end = time.monotonic() + PATIENCE
+    while not (said := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"gave up waiting for {what}\n{kubectl('get', 'pods', '--all-namespaces', '--output=wide')}")
+        time.sleep(0.5)
+    return said
+
+
+class Namespace:
+    """A namespace of the test's own, and the releases in it."""
+
+    def __init__(self, name, components):
+        self.name = name
+        self.components = components
+        self.helm = Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=name)
+
+    def kubectl(self, *arguments, given=None):
+        return kubectl("--namespace", self.name, *arguments, given=given)
+
+    def get(self, *arguments):
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def values(self, values):
+        """With the images of this run, and quickly replaced pods."""
+        quick = {name: {**image, **({} if name == "tests" else {"terminationGracePeriodSeconds": 10})} for name, image in self.components.items()}
+        return laid_over({"image": {"pullPolicy": "IfNotPresent"}, **quick}, values)
+
+    def install(self, release, values):
+        return self.helm.install(CHART, release, self.values(values), wait="watcher", timeout=PATIENCE)
+
+    def upgrade(self, release, values):
+        return self.helm.upgrade(CHART, release, self.values(values), wait="watcher", timeout=PATIENCE)
+
+    def secret(self, name, **files):
+        """Makes it, or changes it."""
+        keys = {key.replace("_", "."): value for key, value in files.items()}
+        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys}
+        self.kubectl("apply", "--filename=-", given=json.dumps(made))
+
+    def objects(self):
+        kinds = "pods,services,statefulsets,deployments,replicasets,configmaps,secrets,serviceaccounts"
+        kinds += ",persistentvolumeclaims,poddisruptionbudgets,networkpolicies"
+        found = self.kubectl("get", kinds, "--output=name").split()
+        # Each namespace gets these by itself.
+        return {name for name in found if "/default" not in name and not name.endswith("/kube-root-ca.crt")}
+
+    @contextlib.contextmanager
+    def way_in(self, target):
+        """A port of this machine that leads to a pod or a Service."""
+        command = ["kubectl", "--namespace", self.name, "port-forward", target, ":41121"]
+        forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            said = forward.stdout.readline()
+            assert "127.0.0.1:" in said, f"{' '.join(command)}: {said}"
+            yield int(said.partition("127.0.0.1:")[2].split()[0])
+        finally:
+            forward.kill()
+            forward.communicate()
+
+
+def laid_over(below, above):
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: laid_over(below.get(key), value) for key, value in above.items()}}
+
+
+@pytest.fixture(scope="session")
+def components():
+    return images.load(os.environ["KUBERNETES_IMAGES"])
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("programs")
+    images.unpack(os.environ["KUBERNETES_IMAGES"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def namespace(components):
+    """Makes namespaces, which are gone with their volumes when the module is done."""
+    made = []
+
+    def make(name):
+        name = f"tentacle-{name}-{secrets.token_hex(3)}"
+        kubectl("create", "namespace", name)
+        made.append(name)
+        return Namespace(name, components)
+
+    yield make
+    for name in made:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+class Authority:
+    """A CA, and what it signs, as PEM texts."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.sign("ca", "basicConstraints=critical,CA:TRUE", by=None)
+        self.pem = (folder / "ca.pem").read_text()
+
+    def server(self, *names):
+        return self.sign("server", "extendedKeyUsage=serverAuth", *names)
+
+    def client(self, name):
+        return self.sign(name, "extendedKeyUsage=clientAuth", f"DNS:{name}.example")
+
+    def sign(self, name, extension, *names, by="ca"):
+        """A certificate and its key."""
+        files = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-addext", extension, "-out", files[0], "-keyout", files[1]]
+        if names:
+            command += ["-addext", "subjectAltName=" + ",".join(names)]
+        if by:
+            command += ["-CA", self.folder / f"{by}.pem", "-CAkey", self.folder / f"{by}.key"]
+            command += ["-addext", "basicConstraints=critical,CA:FALSE"]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        return {"tls_crt": files[0].read_text(), "tls_key": files[1].read_text()}
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+class Programs:
+    """The client and the puller of the images, on this machine."""
+
+    def __init__(self, folder, work):
+        self.folder = folder
+        self.work = work
+
+    def send(self, port, files, *options):
+        """Sends `{name: text}`, as an agent does."""
+        for name, text in files.items():
+            (self.work / name).write_text(text)
+        self.run("tentacle_client", "-a", "127.0.0.1", "-p", str(port), *options, *(str(self.work / name) for name in files))
+
+    def empty(self, port, *options):
+        """Takes all files that a receiver has, as its consumer does: `{name: text}`."""
+        taken = self.work / f"taken-{secrets.token_hex(3)}"
+        taken.mkdir()
+        self.run("tentacle-sync-puller", "--once", "--sync-address", f"127.0.0.1:{port}", "--incoming-dir", str(taken), *options)
+        return {path.name: path.read_text() for path in taken.iterdir() if not path.name.startswith(".tentacle~")}
+
+    def has(self, port, name, *options):
+        """Whether a receiver has this file."""
+        got = self.work / f"got-{secrets.token_hex(3)}"
+        got.mkdir()
+        command = [self.folder / "tentacle_client", "-a", "127.0.0.1", "-p", str(port), *options, "-g", name]
+        done = subprocess.run(command, cwd=got, capture_output=True, text=True, timeout=PATIENCE)
+        return done.returncode == 0 and (got / name).read_text()
+
+    def run(self, program, *arguments):
+        done = subprocess.run([self.folder / program, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, f"{program} {arguments}: {done.stderr}"
+
+
+@pytest.fixture
+def here(programs, tmp_path):
+    return Programs(programs, tmp_path)
