@@ -33,6 +33,7 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	@status=0; \
 	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
 	PROFILE=$(PROFILE) tests/chart/run || status=1; \
+	PROFILE=$(PROFILE) tests/deploy/run || status=1; \
 	if [ -n "$$KUBECONFIG" ] && [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
 	tests/kubernetes/run || status=1; \
 	exit $$status
@@ -44,7 +45,7 @@ bench: ## Measure against what this machine's disk does
 
 images: toolchain ## Build this machine's container images into target/images, and measure them
 	@deploy/images.sh
-	@tests/images/measure.py
+	@tests/deploy/measure.py
 
 lint: toolchain ## Check form, lints, documentation and dependencies
 	$(CARGO) fmt --all --check

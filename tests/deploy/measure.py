@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -80,12 +81,14 @@ def start(way, name, port):
     if name != "tentacle-sync-puller":
         variables |= {"TENTACLE_ADDRESSES": "127.0.0.1", "TENTACLE_PORT": str(tentacle)}
     with way.started(name, program, [part.format(source=port, folder=way.files) for part in arguments], variables) as (begun, pid):
-        ready = until_ready(http_port, name)
+        ready = until_ready(http_port, f"{name}, {way.name}")
         return (ready - begun) * 1000, memory(pid())
 
 
 class Alone:
     """The program as it stands in the image."""
+
+    name = "its program alone"
 
     def __init__(self, folder):
         self.folder = folder
@@ -109,6 +112,7 @@ class Alone:
 class Podman:
     """Containers in a storage of their own, on this machine's network."""
 
+    name = "in a container"
     files = "/var/spool/tentacle"
 
     def __init__(self, scratch):
@@ -140,7 +144,7 @@ class Podman:
 
     def options(self):
         # The bounds that a container gets else are more than some machines let podman set.
-        return ["--network=host", "--read-only", "--cap-drop=all", "--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]
+        return ["--network=host", "--read-only", "--cap-drop=all", f"--volume={self.files}", "--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]
 
     def image(self, name):
         tags = json.loads(self.call("images", "--format=json"))
@@ -194,9 +198,11 @@ def memory(pid):
 
 
 def free_port():
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """Below those that connections get, whose ends may hold one for a minute more."""
+    while True:
+        with contextlib.closing(socket.socket()) as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", random.randrange(20000, 32000)))
+            return free.getsockname()[1]
 
 
 def unpack(archive, folder):
