@@ -43,6 +43,7 @@ pub struct Builder {
     folder: Option<TempDir>,
     /// Options of the file system that is mounted on the spool.
     tmpfs: Option<&'static str>,
+    hosts: Option<PathBuf>,
 }
 
 impl Receiver {
@@ -59,6 +60,7 @@ impl Receiver {
             spool: folder.path().to_owned(),
             folder: Some(folder),
             tmpfs: None,
+            hosts: None,
         }
     }
 
@@ -187,6 +189,14 @@ impl Builder {
         self
     }
 
+    /// Names that it knows, in the form of hosts(5), in place of the machine's:
+    /// the file may be written again.
+    pub fn with_hosts(mut self, hosts: &Path) -> Self {
+        self.hosts = Some(hosts.to_owned());
+        // The others are not worth waiting for.
+        self.env("RES_OPTIONS", "timeout:1 attempts:1")
+    }
+
     /// Where it will keep files.
     pub fn spool_path(&self) -> &Path {
         &self.spool
@@ -199,13 +209,23 @@ impl Builder {
 
     /// The call.
     pub fn command(&self) -> Command {
-        let mut command = match self.tmpfs {
-            None => program_command(self.program),
-            Some(options) => {
+        let mut mounts = String::new();
+        if let Some(options) = self.tmpfs {
+            mounts += &format!("mount -t tmpfs -o {options} tentacle \"$1\" && ");
+        }
+        if self.hosts.is_some() {
+            mounts += "mount --bind \"$2\" /etc/hosts && ";
+        }
+        let mut command = match mounts.is_empty() {
+            true => program_command(self.program),
+            false => {
                 let mut command = without_options(Command::new("unshare"));
-                let script = format!("mount -t tmpfs -o {options} tentacle \"$1\" && shift && exec \"$@\"");
+                let script = format!("{mounts}shift 2 && exec \"$@\"");
                 command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
-                command.arg(&self.spool).arg(program(self.program));
+                command
+                    .arg(&self.spool)
+                    .arg(self.hosts.as_deref().unwrap_or(Path::new("")))
+                    .arg(program(self.program));
                 command
             }
         };

@@ -17,8 +17,6 @@ SECONDS = 30
 # Each image that is a service, with its program.
 SERVICES = {"tentacle-receiver", "tentacle-proxy", "tentacle-sync-puller"}
 IMAGES = {*SERVICES, "tentacle"}
-# Options that the programs are still to get.
-TO_COME = {"--http-addr"}
 
 
 @functools.cache
@@ -30,7 +28,7 @@ def options(program):
 def unknown(program, variables):
     """Variables that no option of the program has."""
     told = {"--" + name.removeprefix("TENTACLE_").lower().replace("_", "-") for name in variables}
-    return told - options(program) - TO_COME
+    return told - options(program)
 
 
 def schema_errors(schema, *paths):

@@ -5,21 +5,134 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener},
     thread,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Builder, Delivery, Receiver, eventually, free_address, program_command, replay_all, run};
+use tests::{
+    Builder, Delivery, Key, Pki, Receiver, eventually, free_address, program_command, replay_all, run,
+};
 
 #[test]
 fn every_recorded_session_passes_to_the_letter() {
-    for delivery in [Delivery::AsRecorded, Delivery::ByteByByte, Delivery::OnePiece] {
-        replay_all(delivery, |receiver| {
-            let proxy = proxy(receiver).args(["--strict"]).start();
-            (proxy.address(), proxy)
-        });
+    for options in [&[][..], &["--strict"]] {
+        for delivery in [Delivery::AsRecorded, Delivery::ByteByByte, Delivery::OnePiece] {
+            replay_all(delivery, |receiver| {
+                let proxy = proxy(receiver).args(options).start();
+                (proxy.address(), proxy)
+            });
+        }
     }
+}
+
+#[test]
+fn files_far_ahead_of_their_answers_are_all_read_along() {
+    let pki = Pki::empty();
+    pki.self_signed("receiver", Key::P256, "receiver");
+    let identity = pki.identity("receiver");
+    for (to_receiver, of_receiver) in [(&[][..], &[][..]), (&["--upstream-tls"], &identity)] {
+        for options in [&[][..], &["--strict"]] {
+            for (count, size) in [(3, 100_000), (20, 20_000), (200, 1000)] {
+                let receiver = Receiver::builder().args(["-I"]).args(of_receiver).start();
+                let proxy = proxy(receiver.address()).args(to_receiver).args(options).start();
+                let files: Vec<_> = (0..count).map(|at| (format!("{at}.data"), content(size + at))).collect();
+                let mut peer = proxy.connect();
+                let store = |(name, content): &(String, Vec<u8>)| {
+                    [format!("SEND <{name}> SIZE {}\n", content.len()).as_bytes(), content].concat()
+                };
+                let mut sent: Vec<_> = files.iter().flat_map(store).collect();
+                sent.extend(b"MV <0.data>\nMV OK\nQUIT\n");
+                peer.send(sent);
+                peer.expect("SEND OK\n".repeat(2 * count));
+                peer.expect(format!("MV SIZE {size}\n"));
+                peer.expect(&files[0].1);
+                peer.expect_closed();
+                drop(peer);
+                let last = proxy.wait_for_log("session passed on");
+                assert_eq!((&last["files"], &last["refused"]), (&(count + 1).into(), &0.into()), "{last}");
+                assert!(receiver.files() == files[1..].iter().cloned().collect());
+                proxy.process().signal(Signal::TERM);
+                let sums = proxy.wait_for_log("all in all");
+                assert_eq!((&sums["sessions"], &sums["files"]), (&1.into(), &(count + 1).into()), "{sums}");
+                proxy.wait();
+            }
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_answers_goes_on_when_none_can_come() {
+    let server = TcpListener::bind((free_address(), 0)).unwrap();
+    let proxy = proxy(server.local_addr().unwrap()).args(["-t", "60"]).start();
+    let mut peer = proxy.connect();
+    let sent = [b"SEND <a> SIZE 1000000\n", &content(1_000_000)[..]].concat();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            peer.send(&sent);
+            peer.finish_writing();
+        });
+        let (mut stream, _) = server.accept().unwrap();
+        let mut came = vec![0; 32 * 1024];
+        stream.read_exact(&mut came).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.read_to_end(&mut came).unwrap();
+        assert!(came == sent);
+    });
+    peer.expect_closed();
+    proxy.wait_for_log("session passed on");
+}
+
+#[test]
+fn a_strict_one_passes_nothing_that_may_not_be_a_command() {
+    let server = TcpListener::bind((free_address(), 0)).unwrap();
+    let strict = proxy(server.local_addr().unwrap()).args(["--strict"]).start();
+    // Not whole; behind what is refused; and behind the end.
+    let half = [b"SEND <\0\x01GET /".to_vec(), vec![b'a'; 6000]].concat();
+    for (sent, passed, answer, says) in [
+        (&half[..], "", "", None),
+        (b"SEND <a> SIZE 5\nQUIT\n", "SEND <a> SIZE 5\nQUIT\n", "SEND ERR (no)\n", None),
+        (b"SEND <a> SIZE 5\nGET /", "SEND <a> SIZE 5\n", "SEND ERR (no)\n", Some("an unknown command")),
+        (b"QUIT\nGET / HTTP/1.1\r\n", "", "", Some("more behind QUIT")),
+    ] {
+        let mut peer = strict.connect();
+        peer.send(sent);
+        peer.finish_writing();
+        let (mut stream, _) = server.accept().unwrap();
+        let (mut came, mut line) = (Vec::new(), vec![0; passed.find('\n').map_or(0, |at| at + 1)]);
+        stream.read_exact(&mut line).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        assert_eq!(stream.read_to_end(&mut came).is_err(), says.is_some());
+        assert_eq!([line, came].concat().escape_ascii().to_string(), passed.escape_default().to_string());
+        drop(stream);
+        if let Some(says) = says {
+            strict.wait_for_log(says);
+        } else {
+            peer.expect(answer);
+            peer.expect_closed();
+        }
+    }
+    let lax = proxy(server.local_addr().unwrap()).start();
+    let mut peer = lax.connect();
+    peer.send(b"QUIT\nGET / HTTP/1.1\r\n");
+    peer.finish_writing();
+    let mut came = String::new();
+    server.accept().unwrap().0.read_to_string(&mut came).unwrap();
+    assert_eq!(came, "QUIT\nGET / HTTP/1.1\r\n");
+}
+
+#[test]
+fn a_line_may_be_longer_than_the_server_allows_by_default() {
+    let receiver = Receiver::start(["--block-size", "65536"]);
+    let proxy = proxy(receiver.address()).args(["--strict"]).start();
+    let mut peer = proxy.connect();
+    let name = "a".repeat(50_000);
+    assert_eq!(peer.ask(format!("SEND <{name}> SIZE 5")), "SEND ERR (invalid file name)");
+    peer.store("a", "hello");
+    peer.quit();
+    let last = proxy.wait_for_log("session passed on");
+    assert_eq!((&last["files"], &last["refused"]), (&1.into(), &1.into()), "{last}");
 }
 
 #[test]

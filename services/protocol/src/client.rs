@@ -220,6 +220,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(self.connection.read_body(buffer).await?)
     }
 
+    /// What has come unasked, for whoever goes on with the stream.
+    pub fn into_unread(self) -> Bytes {
+        self.connection.into_unread()
+    }
+
     /// `QUIT`: the server closes.
     ///
     /// # Errors

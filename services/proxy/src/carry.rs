@@ -1,29 +1,22 @@
 //! Carrying a session's bytes in both directions.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
-    io::{self, ErrorKind},
-    net::Shutdown,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    task::Poll,
+    io,
+    pin::pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep};
 use transport::Stream;
 
 use crate::{
     inspect::{Foreign, Speaker},
-    pipe::Pipe,
-    relay::Direction,
-    watch::{Eye, Watch},
+    relay::{Direction, Side},
+    watch::{Eye, Sums, Watch},
 };
 
 /// What went over, and how it ended.
@@ -43,6 +36,9 @@ pub(crate) enum Broken {
     Client(io::Error),
     #[error("the server's connection failed: {0}")]
     Server(io::Error),
+    /// Another server may serve the client yet.
+    #[error("the server closed the connection at once")]
+    ClosedAtOnce,
     #[error("no byte in either direction for {} s", .0.as_secs_f32())]
     Idle(Duration),
     #[error("it is not plain Tentacle (--strict): {0}")]
@@ -51,226 +47,200 @@ pub(crate) enum Broken {
 
 /// Carries what each side sends to the other, until both have ended; each
 /// direction ends by itself. `head` is what has come from the client already.
-/// A side that fails ends both, and so does silence of both for `idle`. With
-/// `watch`, what passes is seen, and may end it.
+/// A side that cannot be read ends both, and so does silence of both for
+/// `idle`; from one that cannot be written to, the other still gets the last
+/// words. With `watch`, what passes is seen, and may end it.
+///
+/// Unless both have ended well, both see a reset: also where this is dropped
+/// half-way. But a client whose server has closed before anything was said
+/// sees nothing of it ([`Broken::ClosedAtOnce`]).
 pub(crate) async fn carry(
     client: &mut Stream,
     head: Bytes,
     server: &mut Stream,
     idle: Duration,
+    sums: &Sums,
     watch: Option<&Watch>,
 ) -> Carried {
-    let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-    let up = Way { count: &sent, eye: Eye { from: Speaker::Client, watch } };
-    let down = Way { count: &received, eye: Eye { from: Speaker::Server, watch } };
-    let both = async {
-        match (&mut *client, &mut *server) {
-            (Stream::Plain(client), Stream::Plain(server)) => plain(client, head, server, up, down).await,
-            // Apart, so that plain sessions need no room for it.
-            (client, server) => Box::pin(copied(client, head, server, up, down)).await,
-        }
+    let mut session = Session {
+        client,
+        server,
+        up: Direction::default(),
+        down: Direction::default(),
+        client_first: true,
+        began: Instant::now(),
+        failed: None,
+        end: End::Broken,
+        watch,
+        sums,
     };
-    let end = tokio::select! {
-        end = both => end,
-        () = silence(&sent, &received, idle) => Err(Broken::Idle(idle)),
+    let end = match session.begin(head) {
+        Ok(()) => session.until_silent(idle).await,
+        Err(foreign) => Err(foreign.into()),
     };
-    if end.is_err() {
-        // Who waits for the rest must not take this for its end.
-        for side in [client, server] {
-            let _ = SockRef::from(&*side).set_linger(Some(Duration::ZERO));
-        }
-    }
-    Carried { sent: sent.into_inner(), received: received.into_inner(), end }
+    session.end = match end {
+        Ok(()) => End::Whole,
+        Err(Broken::ClosedAtOnce) => End::NotBegun,
+        Err(_) => End::Broken,
+    };
+    Carried { sent: session.up.written(), received: session.down.written(), end }
 }
 
-async fn plain(
-    client: &TcpStream,
-    head: Bytes,
-    server: &TcpStream,
-    up: Way<'_>,
-    down: Way<'_>,
-) -> Result<(), Broken> {
-    tokio::try_join!(async { direction(client, head, server, up).await.map_err(Side::of_client) }, async {
-        direction(server, Bytes::new(), client, down).await.map_err(Side::of_server)
-    },)
-    .map(|_| ())
+struct Session<'a> {
+    client: &'a mut Stream,
+    server: &'a mut Stream,
+    /// From the client, and from the server.
+    up: Direction,
+    down: Direction,
+    /// Whose turn it is to be looked at first: each could take all the time
+    /// that a task has.
+    client_first: bool,
+    began: Instant,
+    /// Why one direction has stopped, while the other goes on.
+    failed: Option<Broken>,
+    end: End,
+    watch: Option<&'a Watch>,
+    sums: &'a Sums,
 }
 
-/// The same where a side is encrypted.
-async fn copied(
-    client: &mut Stream,
-    head: Bytes,
-    server: &mut Stream,
-    up: Way<'_>,
-    down: Way<'_>,
-) -> Result<(), Broken> {
-    up.eye.see(&head)?;
-    let (mut upwards, mut downwards) = (Direction::new(head), Direction::default());
-    poll_fn(|context| {
-        let up = upwards.poll(context, client, server, up).map_err(Side::of_client)?;
-        let down = downwards.poll(context, server, client, down).map_err(Side::of_server)?;
-        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
+/// What a session comes to, as far as is known.
+#[derive(PartialEq, Eq)]
+enum End {
+    Broken,
+    /// Both directions have ended well.
+    Whole,
+    /// It is begun once more with another server.
+    NotBegun,
 }
 
-/// Waits until nothing has gone over for `idle`.
-async fn silence(sent: &AtomicU64, received: &AtomicU64, idle: Duration) {
-    // Looked at now and then: the path of bytes needs no clock for it.
-    let step = idle / LOOKS;
-    let (mut before, mut quiet) = (0, 0);
-    let mut at = Instant::now();
-    while quiet < LOOKS {
-        at += step;
-        sleep_until(at).await;
-        let now = sent.load(Relaxed).wrapping_add(received.load(Relaxed));
-        quiet = if now == before { quiet + 1 } else { 0 };
-        before = now;
-    }
-}
+// === impl Session ===
 
-/// What goes with one direction.
-#[derive(Clone, Copy)]
-pub(crate) struct Way<'a> {
-    /// Bytes that went over.
-    pub(crate) count: &'a AtomicU64,
-    pub(crate) eye: Eye<'a>,
-}
-
-/// Which side of a direction failed.
-#[derive(Debug)]
-pub(crate) enum Side {
-    From(io::Error),
-    To(io::Error),
-    /// None did: it is not to go on.
-    Foreign(Foreign),
-}
-
-impl Side {
-    /// Of the direction from the client.
-    fn of_client(self) -> Broken {
-        match self {
-            Self::From(error) => Broken::Client(error),
-            Self::To(error) => Broken::Server(error),
-            Self::Foreign(why) => why.into(),
-        }
+impl Session<'_> {
+    fn begin(&mut self, head: Bytes) -> Result<(), Foreign> {
+        self.up.begin(head, Eye { from: Speaker::Client, watch: self.watch })
     }
 
-    /// Of that from the server.
-    fn of_server(self) -> Broken {
-        match self {
-            Self::From(error) => Broken::Server(error),
-            Self::To(error) => Broken::Client(error),
-            Self::Foreign(why) => why.into(),
-        }
-    }
-}
-
-async fn direction(from: &TcpStream, head: Bytes, to: &TcpStream, way: Way<'_>) -> Result<(), Side> {
-    way.eye.see(&head).map_err(Side::Foreign)?;
-    write(&head, to, way.count).await?;
-    drop(head);
-    loop {
-        from.readable().await.map_err(Side::From)?;
-        match step(from, to, way)? {
-            Step::Again => {}
-            Step::Rest(rest) => write(&rest, to, way.count).await?,
-            Step::Much => bulk(from, to, way).await?,
-            Step::End => {
-                way.eye.ended();
-                // Who has gone already has nothing more to learn.
-                let _ = SockRef::from(to).shutdown(Shutdown::Write);
-                return Ok(());
+    /// Carries until the end, or until nothing has moved for `idle`.
+    async fn until_silent(&mut self, idle: Duration) -> Result<(), Broken> {
+        // Looked at now and then: the path of bytes needs no clock for it.
+        let step = idle / LOOKS;
+        let mut look = pin!(sleep(step));
+        let (mut before, mut quiet) = (self.moves(), 0);
+        poll_fn(|context| {
+            // First, as what has come while this process stood still has come
+            // in time.
+            if let Poll::Ready(end) = self.poll(context) {
+                return Poll::Ready(end);
             }
-        }
-    }
-}
-
-async fn write(mut rest: &[u8], to: &TcpStream, count: &AtomicU64) -> Result<(), Side> {
-    while !rest.is_empty() {
-        to.writable().await.map_err(Side::To)?;
-        if let Some(written) = unless_blocked(to.try_write(rest)).map_err(Side::To)? {
-            count.fetch_add(written as u64, Relaxed);
-            rest = &rest[written..];
-        }
-    }
-    Ok(())
-}
-
-enum Step {
-    /// What came went out, or nothing had come.
-    Again,
-    /// What the other side did not take at once.
-    Rest(Vec<u8>),
-    /// It went out, and more is there that nobody needs to see.
-    Much,
-    End,
-}
-
-/// Moves what has come by a copy: for little, that costs less than a pipe. The
-/// buffer is the thread's, so that a session that waits holds none.
-fn step(from: &TcpStream, to: &TcpStream, Way { count, eye }: Way<'_>) -> Result<Step, Side> {
-    thread_local! {
-        static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; LITTLE].into());
-    }
-    BUFFER.with_borrow_mut(|buffer| {
-        let Some(read) = unless_blocked(from.try_read(buffer)).map_err(Side::From)? else {
-            return Ok(Step::Again);
-        };
-        if read == 0 {
-            return Ok(Step::End);
-        }
-        eye.see(&buffer[..read]).map_err(Side::Foreign)?;
-        let written = unless_blocked(to.try_write(&buffer[..read])).map_err(Side::To)?.unwrap_or(0);
-        count.fetch_add(written as u64, Relaxed);
-        Ok(match written {
-            _ if written < read => Step::Rest(buffer[written..read].to_vec()),
-            LITTLE if eye.ahead() > LITTLE as u64 => Step::Much,
-            _ => Step::Again,
+            while look.as_mut().poll(context).is_ready() {
+                let (now, moves) = (Instant::now(), self.moves());
+                if moves != before {
+                    (before, quiet) = (moves, 0);
+                } else if now < look.deadline() + step {
+                    quiet += 1;
+                }
+                // A look that comes late tells of this process alone.
+                if quiet == LOOKS {
+                    return Poll::Ready(Err(Broken::Idle(idle)));
+                }
+                look.as_mut().reset(now + step);
+            }
+            Poll::Pending
         })
-    })
-}
+        .await
+    }
 
-/// Moves what comes through a pipe, for as long as much comes at once and
-/// nobody needs to see it.
-async fn bulk(from: &TcpStream, to: &TcpStream, Way { count, eye }: Way<'_>) -> Result<(), Side> {
-    loop {
-        let most = eye.ahead();
-        if most == 0 {
-            return Ok(());
-        }
-        from.readable().await.map_err(Side::From)?;
-        // Taken anew each time: who waits holds none. Where there is none, it
-        // goes on by copies.
-        let Ok(mut pipe) = Pipe::take() else { return Ok(()) };
-        let filled = from.try_io(Interest::READABLE, || pipe.fill(from, most));
-        let Some(filled) = unless_blocked(filled).map_err(Side::From)? else { continue };
-        eye.moved(filled).map_err(Side::Foreign)?;
-        while pipe.held() > 0 {
-            match unless_blocked(to.try_io(Interest::WRITABLE, || pipe.drain(to))).map_err(Side::To)? {
-                Some(moved) => _ = count.fetch_add(moved as u64, Relaxed),
-                None => to.writable().await.map_err(Side::To)?,
+    /// Moves what there is; ready when the session has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let before = self.moves();
+            self.client_first = !self.client_first;
+            let turns = match self.client_first {
+                true => [Speaker::Client, Speaker::Server],
+                false => [Speaker::Server, Speaker::Client],
+            };
+            for from in turns {
+                self.one(from, context)?;
+            }
+            if self.up.is_over() && self.down.is_over() {
+                return Poll::Ready(self.failed.take().map_or(Ok(()), Err));
+            }
+            // One that is inspected may have waited for what the other said.
+            if self.watch.is_none() || self.moves() == before {
+                return Poll::Pending;
             }
         }
-        // The end is for the next step to see.
-        if filled < LITTLE {
-            return Ok(());
+    }
+
+    /// Moves what comes from this side.
+    fn one(&mut self, speaker: Speaker, context: &mut Context<'_>) -> Result<(), Broken> {
+        let (direction, other, from, to) = match speaker {
+            Speaker::Client => (&mut self.up, &self.down, &mut *self.client, &mut *self.server),
+            Speaker::Server => (&mut self.down, &self.up, &mut *self.server, &mut *self.client),
+        };
+        let eye = Eye { from: speaker, watch: self.watch };
+        // The last one that is plain ends as the sockets are closed. And where
+        // a reset follows, it must not come behind a good end.
+        let closes = other.is_over() && matches!(to, Stream::Plain(_));
+        let at_once = speaker == Speaker::Server
+            && other.is_untouched()
+            && direction.is_untouched()
+            && self.began.elapsed() < AT_ONCE;
+        let pass_end = self.failed.is_none() && !closes && !at_once;
+        let moved = direction.poll(context, from, to, eye, pass_end);
+        let closed = matches!(moved, Poll::Ready(Ok(()) | Err(Side::From(_))));
+        if at_once && closed && direction.written() == 0 {
+            return Err(Broken::ClosedAtOnce);
         }
-        // Others of the thread have their turn.
-        tokio::task::consume_budget().await;
+        match moved {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(Side::To(error))) => {
+                direction.stop();
+                let why = Broken::by(speaker.other(), error);
+                self.failed.get_or_insert(why);
+                Ok(())
+            }
+            Poll::Ready(Err(Side::From(error))) => {
+                let why = Broken::by(speaker, error);
+                Err(self.failed.take().unwrap_or(why))
+            }
+            Poll::Ready(Err(Side::Foreign(why))) => Err(why.into()),
+        }
+    }
+
+    fn moves(&self) -> u64 {
+        self.up.moves() + self.down.moves()
     }
 }
 
-fn unless_blocked<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if self.end != End::NotBegun {
+            self.sums.session(self.up.written(), self.down.written());
+        }
+        if self.end == End::Broken {
+            // Who waits for the rest must not take this for its end.
+            for side in [&*self.client, &*self.server] {
+                let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+            }
+        }
     }
 }
 
-/// Bytes that are moved by a copy.
-const LITTLE: usize = 16 * 1024;
+// === impl Broken ===
+
+impl Broken {
+    fn by(side: Speaker, error: io::Error) -> Self {
+        match side {
+            Speaker::Client => Self::Client(error),
+            Speaker::Server => Self::Server(error),
+        }
+    }
+}
+
+/// How soon a server closes that takes no sessions: what stands before it
+/// accepts them all.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Looks at a session within its deadline.
 const LOOKS: u32 = 8;

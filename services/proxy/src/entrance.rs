@@ -1,42 +1,21 @@
-//! What a connection passes before an upstream is dialled.
+//! What a connection passes before an upstream is dialled: where the proxy
+//! has a password of its own, that too.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use protocol::{Command, Connection, ConnectionError, Deadline, PasswordDigest, Reply};
-use security::{Acceptor, Access, Handshakes, Password, Penalties, Refused, Slot, TooManyWait};
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
-use transport::{Stream, proxy_header::HeaderError, tls::HandshakeError};
+use security::{Password, Penalties, Place, Refused, TooManyWait};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use transport::Stream;
 
-/// Lets clients in: by their addresses, and where the proxy has a certificate
-/// or a password of its own, by those.
+/// Lets clients in.
 #[derive(Debug)]
 pub(crate) struct Entrance {
-    access: Access,
-    acceptor: Acceptor,
+    outer: security::Entrance,
     password: Option<Password>,
     penalties: Penalties,
     deadline: Deadline,
-    /// A permit a session. Without one, the next plain connection waits in the
-    /// system's queue of the listening socket.
-    permits: Arc<Semaphore>,
-    /// Encrypted connections wait here: they take a permit once their
-    /// handshake is done.
-    handshakes: Arc<Handshakes>,
-}
-
-/// What an accepted connection holds until it is in.
-#[derive(Debug)]
-pub(crate) enum Place {
-    Plain(OwnedSemaphorePermit),
-    Tls(Slot),
 }
 
 /// A client that is in.
@@ -53,15 +32,7 @@ pub(crate) struct Entered {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotEntered {
     #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-    #[error("its handshake made room for a newer one")]
-    MadeRoom,
-    #[error("all connections are in use (-c)")]
-    Full,
+    Outside(#[from] security::NotEntered),
     #[error("no password, where one is needed")]
     NoPassword,
     #[error("a wrong password")]
@@ -74,51 +45,36 @@ pub(crate) enum NotEntered {
     Drained,
 }
 
+// === impl NotEntered ===
+
+impl NotEntered {
+    /// Whether it is no reason for a warning.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        match self {
+            Self::Drained | Self::Connection(ConnectionError::Closed) => true,
+            Self::Outside(why) => why.is_ordinary(),
+            _ => false,
+        }
+    }
+}
+
 // === impl Entrance ===
 
 impl Entrance {
-    pub(crate) fn new(
-        access: Access,
-        acceptor: Acceptor,
-        password: Option<Password>,
-        deadline: Deadline,
-        max_connections: usize,
-    ) -> Self {
-        Self {
-            access,
-            acceptor,
-            password,
-            penalties: Penalties::new(deadline.as_duration()),
-            deadline,
-            permits: Arc::new(Semaphore::new(max_connections)),
-            handshakes: Handshakes::new(HANDSHAKES),
-        }
+    pub(crate) fn new(outer: security::Entrance, password: Option<Password>, deadline: Deadline) -> Self {
+        Self { outer, password, penalties: Penalties::new(deadline.as_duration()), deadline }
     }
 
-    /// What the next connection needs before it is accepted.
-    pub(crate) async fn ready(&self) -> Option<OwnedSemaphorePermit> {
-        if self.acceptor.is_tls() { None } else { Some(self.permit().await) }
-    }
-
-    /// A place for one that was accepted. Who is refused takes no handshake's
-    /// room.
+    /// A place for one that was accepted.
     ///
     /// # Errors
     /// Its address is not let in.
-    pub(crate) async fn place(
-        &self,
-        peer: SocketAddr,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<Place, Refused> {
-        self.access.admit_address(peer.ip())?;
-        Ok(match permit {
-            Some(permit) => Place::Plain(permit),
-            None => Place::Tls(self.handshakes.slot(peer.ip()).await),
-        })
+    pub(crate) async fn place(&self, peer: SocketAddr) -> Result<Place, Refused> {
+        self.outer.place(peer).await
     }
 
-    /// The header of a proxy, by which `peer` becomes the client, the names of
-    /// `-T`, the handshake, and the password.
+    /// What every service asks for, by which `peer` becomes the client behind
+    /// another proxy, and the password.
     ///
     /// # Errors
     /// [`NotEntered`].
@@ -128,39 +84,12 @@ impl Entrance {
         peer: &mut SocketAddr,
         place: Place,
     ) -> Result<Entered, NotEntered> {
-        let (mut stream, _permit) = match place {
-            Place::Plain(permit) => {
-                *peer = self.access.client(&stream, *peer, self.deadline.as_duration()).await?;
-                self.access.admit_host(peer.ip()).await?;
-                (stream.into(), permit)
-            }
-            Place::Tls(slot) => self.encrypted(stream, peer, slot).await?,
-        };
+        let (mut stream, _permit) = self.outer.enter(stream, peer, place).await?;
         let head = match &self.password {
             Some(password) => self.authenticate(&mut stream, peer.ip(), &password.digest()).await?,
             None => Bytes::new(),
         };
         Ok(Entered { stream, head, _permit })
-    }
-
-    async fn encrypted(
-        &self,
-        stream: TcpStream,
-        peer: &mut SocketAddr,
-        slot: Slot,
-    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
-        // Within the slot, as whoever owns an address says how long its name
-        // takes.
-        let handshake = async {
-            *peer = self.access.client(&stream, *peer, self.deadline.as_duration()).await?;
-            slot.is_of(peer.ip());
-            self.access.admit_host(peer.ip()).await?;
-            Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
-        };
-        let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
-        self.access.admit_certificate(stream.peer_certificate())?;
-        let permit = timeout(self.deadline.as_duration(), self.permit()).await;
-        Ok((stream, permit.map_err(|_| NotEntered::Full)?))
     }
 
     /// Checks the password, and returns what has come behind it.
@@ -201,16 +130,4 @@ impl Entrance {
             }
         }
     }
-
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = || Arc::clone(&self.permits);
-        if let Ok(permit) = permits().try_acquire_owned() {
-            return permit;
-        }
-        tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-        permits().acquire_owned().await.expect("the semaphore is never closed")
-    }
 }
-
-/// Handshakes at once: each holds some ten kB, and a descriptor.
-const HANDSHAKES: usize = 512;

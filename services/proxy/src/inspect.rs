@@ -4,16 +4,21 @@
 use std::mem;
 
 use bytes::Bytes;
-use protocol::{Command, Connection, Refusal, Reply, Verb};
-use tokio::net::TcpStream;
+use protocol::{Command, Refusal, Reply, Verb};
+
+use self::unjudged::Unjudged;
 
 /// Follows one session. It is fed what either side sends, in whatever pieces,
 /// before that is passed on, so that it sees what is asked before the answer.
 ///
 /// A client may send ahead of the answers: what that is depends on them, so
-/// it is kept until they come, within a bound, while it is passed on. What
-/// cannot be read any more is foreign from there on.
+/// it is kept until they come; beyond a bound, no more is to be read from it.
+/// What cannot be read any more is foreign from there on.
+///
+/// A strict one lets nothing of the client's pass before it is known to be
+/// Tentacle.
 pub(crate) struct Inspector {
+    strict: bool,
     phase: Phase,
     client: Unjudged,
     server: Unjudged,
@@ -24,6 +29,17 @@ pub(crate) struct Inspector {
 pub(crate) enum Speaker {
     Client,
     Server,
+}
+
+// === impl Speaker ===
+
+impl Speaker {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
 }
 
 /// What happened in a session.
@@ -70,8 +86,8 @@ pub(crate) enum Foreign {
     Unasked,
     #[error("a line of more than {MAX_LINE} bytes")]
     LongLine,
-    #[error("one side is too far ahead of the other's answers")]
-    TooFarAhead,
+    #[error("more behind QUIT")]
+    BehindQuit,
 }
 
 /// Whose turn it is, and for what.
@@ -90,6 +106,8 @@ enum Phase {
     Down(Transfer, u64),
     /// Nobody's: the client has left.
     Over,
+    /// The server has.
+    Ended,
     Foreign,
 }
 
@@ -100,21 +118,20 @@ enum Asked {
     Transfer(Transfer),
 }
 
-/// What a side has sent that nobody can tell yet whether it is lines or a
-/// body.
-#[derive(Default)]
-struct Unjudged {
-    bytes: Vec<u8>,
-    /// Bytes that were not kept, and how many of `bytes` are before them.
-    gap: u64,
-    before_gap: usize,
-}
-
 // === impl Inspector ===
 
 impl Inspector {
-    pub(crate) fn new() -> Self {
-        Self { phase: Phase::Command, client: Unjudged::default(), server: Unjudged::default() }
+    pub(crate) fn new(strict: bool) -> Self {
+        Self { strict, phase: Phase::Command, client: Unjudged::default(), server: Unjudged::default() }
+    }
+
+    /// Whether more may be read from there: not from who is too far ahead of
+    /// the other side's answers.
+    pub(crate) fn listens(&self, to: Speaker) -> bool {
+        match to {
+            Speaker::Client => self.is_clients_turn() || self.client.len() < MOST_AHEAD,
+            Speaker::Server => !self.is_clients_turn() || self.server.len() < MOST_AHEAD,
+        }
     }
 
     /// How many of the next bytes from there need not be fed, as they are of a
@@ -128,15 +145,31 @@ impl Inspector {
         }
     }
 
-    /// Takes what one side sends.
-    pub(crate) fn feed(&mut self, from: Speaker, bytes: &[u8]) -> Vec<Event> {
+    /// Takes what one side sends, and tells how much of it is to be passed on
+    /// at once; [`Inspector::released`] gives the rest.
+    pub(crate) fn feed(&mut self, from: Speaker, bytes: &[u8]) -> (usize, Vec<Event>) {
         let body = usize::try_from(self.ahead(from)).unwrap_or(usize::MAX).min(bytes.len());
         let mut events = self.moved(from, body as u64);
         if body < bytes.len() {
-            self.unjudged(from).bytes.extend_from_slice(&bytes[body..]);
+            self.unjudged(from).extend(&bytes[body..]);
             self.judge(&mut events);
         }
-        events
+        (if self.holds(from) { body } else { bytes.len() }, events)
+    }
+
+    /// What was held until it was known to be of the session, and now is.
+    pub(crate) fn released(&mut self, from: Speaker) -> Vec<u8> {
+        if self.holds(from) { self.client.take_judged() } else { Vec::new() }
+    }
+
+    /// Whether something is held that may still be released, though nothing
+    /// more comes from there.
+    pub(crate) fn keeps(&self, from: Speaker) -> bool {
+        self.holds(from) && self.client.len() > 0 && !self.is_clients_turn()
+    }
+
+    fn holds(&self, from: Speaker) -> bool {
+        self.strict && from == Speaker::Client
     }
 
     /// Counts bytes of a body, at most those that [`Inspector::ahead`] tells.
@@ -156,7 +189,8 @@ impl Inspector {
 
     /// Nothing more comes from the server.
     pub(crate) fn finish(&mut self) -> Vec<Event> {
-        let event = match mem::replace(&mut self.phase, Phase::Over) {
+        let ended = Self { phase: Phase::Ended, ..Self::new(self.strict) };
+        let event = match mem::replace(self, ended).phase {
             Phase::Answer(Asked::Password) => Event::Password(false),
             Phase::Answer(Asked::Transfer(transfer)) => Event::Refused(transfer, None),
             Phase::Up(transfer, _) | Phase::Confirm(transfer) | Phase::Down(transfer, _) => {
@@ -178,18 +212,28 @@ impl Inspector {
         }
     }
 
+    fn is_clients_turn(&self) -> bool {
+        matches!(self.phase, Phase::Command | Phase::Announced(_) | Phase::Up(..) | Phase::Over)
+    }
+
     /// Goes on for as long as there is something for whose turn it is.
     fn judge(&mut self, events: &mut Vec<Event>) {
         let end = loop {
             match self.advance(events) {
                 Ok(true) => {}
-                Ok(false) => break self.bound(),
+                Ok(false) => break self.stands(),
                 Err(foreign) => break Err(foreign),
             }
         };
         if let Err(foreign) = end {
-            *self = Self { phase: Phase::Foreign, ..Self::new() };
+            *self = Self { phase: Phase::Foreign, ..Self::new(self.strict) };
             events.push(Event::Foreign(foreign));
+        }
+        // What was not held was passed on.
+        for from in [Speaker::Client, Speaker::Server] {
+            if !self.holds(from) {
+                self.unjudged(from).take_judged();
+            }
         }
     }
 
@@ -255,10 +299,18 @@ impl Inspector {
                     return Ok(false);
                 }
             },
-            // A server reads no more of what a client sends behind `QUIT`.
             Phase::Over => {
-                self.client = Unjudged::default();
                 self.phase = Phase::Over;
+                if self.strict && self.client.len() > 0 {
+                    return Err(Foreign::BehindQuit);
+                }
+                // A server reads no more of what a client sends now.
+                self.client.take(u64::MAX);
+                return Ok(false);
+            }
+            Phase::Ended => {
+                self.phase = Phase::Ended;
+                (self.client, self.server) = (Unjudged::default(), Unjudged::default());
                 return Ok(false);
             }
             Phase::Foreign => return Ok(false),
@@ -266,23 +318,12 @@ impl Inspector {
         Ok(true)
     }
 
-    /// Looks at what is kept while somebody is waited for. What is not needed
-    /// of a body that is ahead of its answer is forgotten; what is too much
-    /// otherwise cannot be followed.
-    fn bound(&mut self) -> Result<(), Foreign> {
-        let clients_turn = matches!(self.phase, Phase::Command | Phase::Announced(_) | Phase::Over);
-        if clients_turn && !self.server.is_empty() {
-            return Err(Foreign::Unasked);
-        }
-        if let Phase::Answer(Asked::Transfer(Transfer { verb: Verb::Send | Verb::Zsend, size, .. })) =
-            self.phase
-        {
-            self.client.skip(size);
-        }
-        match self.client.bytes.len().max(self.server.bytes.len()) > 2 * KEPT {
-            true => Err(Foreign::TooFarAhead),
-            false => Ok(()),
-        }
+    /// Whether a session may stand here until more comes.
+    fn stands(&self) -> Result<(), Foreign> {
+        // Within its body a client cannot be answered either, but for a
+        // server that gives up.
+        let unasked = self.is_clients_turn() && !matches!(self.phase, Phase::Up(..));
+        if unasked && self.server.len() > 0 { Err(Foreign::Unasked) } else { Ok(()) }
     }
 }
 
@@ -336,80 +377,12 @@ fn may_become_command(start: &[u8]) -> Result<(), Foreign> {
     WORDS.iter().any(begins).then_some(()).ok_or(Foreign::Command)
 }
 
-// === impl Unjudged ===
+/// Bytes of a line, its newline included: more than any command needs. A
+/// server whose `block_size` is large may take longer ones.
+const MAX_LINE: usize = 64 * 1024;
 
-impl Unjudged {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.gap == 0
-    }
-
-    /// Bytes that can be looked at.
-    fn run(&self) -> usize {
-        if self.gap > 0 { self.before_gap } else { self.bytes.len() }
-    }
-
-    /// The next line without its newline, if it is there and its start passes.
-    fn line(&mut self, start_passes: fn(&[u8]) -> Result<(), Foreign>) -> Result<Option<Bytes>, Foreign> {
-        let run = &self.bytes[..self.run()];
-        let newline = run.iter().take(MAX_LINE).position(|&byte| byte == b'\n');
-        start_passes(&run[..newline.unwrap_or(run.len())])?;
-        let Some(newline) = newline else {
-            return match () {
-                () if run.len() >= MAX_LINE => Err(Foreign::LongLine),
-                () if self.gap > 0 => Err(Foreign::TooFarAhead),
-                () => Ok(None),
-            };
-        };
-        let line = Bytes::copy_from_slice(&run[..newline]);
-        self.take(newline as u64 + 1);
-        Ok(Some(line))
-    }
-
-    /// Takes at most `most` bytes of a body away; how many there were.
-    fn take(&mut self, most: u64) -> u64 {
-        let mut left = most;
-        while left > 0 && !self.is_empty() {
-            if self.gap > 0 && self.before_gap == 0 {
-                let skipped = self.gap.min(left);
-                self.gap -= skipped;
-                left -= skipped;
-            } else {
-                let count = self.run().min(usize::try_from(left).unwrap_or(usize::MAX));
-                self.bytes.drain(..count);
-                self.before_gap = self.before_gap.saturating_sub(count);
-                left -= count as u64;
-            }
-        }
-        if self.bytes.is_empty() {
-            // A session that waits holds nothing.
-            self.bytes = Vec::new();
-        }
-        most - left
-    }
-
-    /// Does not keep what is within the first `body` bytes, but for the very
-    /// first.
-    fn skip(&mut self, body: u64) {
-        if self.gap == 0 {
-            self.before_gap = KEPT;
-        }
-        // Another gap stands where an earlier body was refused.
-        if self.before_gap != KEPT || self.bytes.len() <= KEPT {
-            return;
-        }
-        let left = body.saturating_sub(KEPT as u64 + self.gap);
-        let count = (self.bytes.len() - KEPT).min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.bytes.drain(KEPT..KEPT + count);
-        self.gap += count as u64;
-    }
-}
-
-/// Bytes of a line, its newline included.
-const MAX_LINE: usize = Connection::<TcpStream>::MAX_LINE;
-
-/// Bytes kept of a body that may turn out to be none, and about as many of
-/// what comes behind it.
-const KEPT: usize = 16 * 1024;
+/// Bytes that a side may be ahead of the other's answers.
+const MOST_AHEAD: usize = 32 * 1024;
 
 /// The first byte of a record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -417,6 +390,8 @@ const TLS_HANDSHAKE: u8 = 22;
 /// What commands begin with.
 const WORDS: &[&[u8]] =
     &[b"PASS ", b"SEND <", b"ZSEND <", b"RECV <", b"ZRECV <", b"LS <", b"MV <", b"FEATURES", b"QUIT"];
+
+mod unjudged;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! The proxy: passes Tentacle sessions on to a receiver, byte for byte, so
 //! that passwords and TLS are between the ends; or, where it is told to, are
-//! its own with either side. Where it is asked to,
-//! it reads along.
+//! its own with either side. Where it is asked to, it reads along.
 //!
 //! The way of a session reads top-down: [`run`] accepts a stream, its client
 //! is let in, an upstream is chosen and dialled, and the bytes are carried in
@@ -14,23 +13,31 @@ pub mod options;
 mod pipe;
 mod relay;
 mod server;
+mod threads;
 mod upstreams;
 mod watch;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use runtime::{
     daemon::{self, Detached, ReadyHandle},
     drain::{Drain, Drained},
+    health::Health,
+    http::Http,
     logs,
     options::Layers,
 };
-use security::{Acceptor, Access, Connector, Password};
-use transport::Listeners;
+use security::{Acceptor, Access, Connector, Password, all_certificates};
+use transport::Sockets;
 
 pub use crate::options::Options;
-use crate::{entrance::Entrance, server::Server, upstreams::Upstreams};
+use crate::{
+    entrance::Entrance,
+    server::Server,
+    threads::Threads,
+    upstreams::{Reach, Upstreams},
+};
 
 /// The whole program under the name `name`: reads the options of this
 /// process, goes to the background where that is asked for, and runs.
@@ -56,7 +63,7 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let _logs = logs::start(&options.logs)?;
-    runtime::threads().context("cannot start threads")?.block_on(run(options, ready))?;
+    runtime::thread().context("cannot start")?.block_on(run(options, ready))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,8 +74,11 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
 /// What ends the start: an address, or files that changed meanwhile.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
-    let listeners = Listeners::bind(&options.addresses, options.port)?;
-    let listening = listeners.addresses().context("a listening socket has no address")?;
+    let sockets = Sockets::bind(&options.addresses, options.port)?;
+    let health = Health::new(drain.watch());
+    let (listening, upstream) = (health.check("listening"), health.check("upstream"));
+    let http = Http::start(options.http_address, &health).await?;
+    let addresses = sockets.addresses().context("a listening socket has no address")?;
     let read = anyhow::Error::msg::<String>;
     let access = Access::start(options.access).map_err(read)?;
     let acceptor = Acceptor::start(options.tls, options.deadline.as_duration()).map_err(read)?;
@@ -79,29 +89,57 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         );
     }
     let connector = Connector::start(options.upstream_tls).map_err(read)?;
+    if let Some(check) = all_certificates(acceptor.check().into_iter().chain(connector.check())) {
+        health.ask("certificates", check);
+    }
     let upstream_password = options.upstream_password.map(Password::start).transpose().map_err(read)?;
     if let Some(directory) = &options.directory {
         tracing::warn!(directory = %directory.display(), "a proxy keeps no files: the folder is not used");
     }
-    let upstreams = Upstreams::new(
-        options.upstreams,
-        listening.clone(),
-        options.send_proxy,
+    let reach = Reach {
+        own: addresses.clone(),
+        send_proxy: options.send_proxy,
         connector,
-        upstream_password,
-        options.deadline,
-    );
-    for address in listening {
+        password: upstream_password,
+        deadline: options.deadline,
+    };
+    let upstreams = Arc::new(Upstreams::start(options.upstreams, reach)?);
+    let looked = Arc::clone(&upstreams);
+    let look = move || {
+        let upstreams = Arc::clone(&looked);
+        async move { upstreams.look().await }
+    };
+    let looking = http.is_on().then(|| upstream.probe(LOOK_EVERY, LOOK_PATIENCE, look));
+    for address in addresses {
         tracing::info!(%address, upstreams = %upstreams, "listening");
     }
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let entrance = Entrance::new(access, acceptor, password, options.deadline, options.max_connections);
-    Server::new(entrance, upstreams, options.inspect, options.deadline, &drain).serve(listeners).await;
-    match drain.finish(options.drain_timeout).await {
+    let patience = options.deadline.as_duration();
+    let entrance = security::Entrance::new(access, acceptor, patience, options.max_connections);
+    let entrance = Entrance::new(entrance, password, options.deadline);
+    let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
+    let sums = server.sums();
+    let threads = Threads::start(&server, &sockets, &drain).context("cannot start threads")?;
+    // They alone accept.
+    drop(sockets);
+    listening.passes();
+    drain.watch().started().await;
+    listening.fails("the service is ending");
+    let drained = drain.finish(options.drain_timeout).await;
+    threads.join();
+    sums.log(options.inspect.is_some());
+    match drained {
         Drained::Whole => tracing::info!("ended"),
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with sessions cut"),
     }
+    drop(looking);
+    http.end().await;
     Ok(())
 }
+
+/// How often it is looked whether there is a server, and how long that may
+/// last.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_PATIENCE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Command;
 use protocol::Deadline;
@@ -47,6 +47,8 @@ pub struct Options {
     pub tls: Option<ServerTls>,
     /// How long a drain waits for sessions.
     pub drain_timeout: Duration,
+    /// Where HTTP is answered.
+    pub http_address: Option<SocketAddr>,
     /// The log.
     pub logs: logs::Settings,
 }
@@ -71,6 +73,7 @@ pub fn program(name: &'static str) -> Program {
         .args(security::server_arguments())
         .args(security::access_arguments())
         .args(service::waiting())
+        .arg(service::http_address())
         .args(logs::arguments());
     let program = Program::new(command).secrets(&["password", "upstream-password"]);
     program.file("config", FileFormat::TentacleServer, TOKENS)
@@ -101,6 +104,7 @@ impl Options {
             password: secret_from(layers, "password", "password-file")?,
             access: AccessOptions::from_layers(layers, DAEMON)?,
             drain_timeout: time("drain-timeout", 25),
+            http_address: layers.get("http-addr").copied(),
             logs: logs::Settings::from_layers(layers),
             // The last, as somebody may be asked.
             tls: ServerTls::from_layers(layers)?,
@@ -154,6 +158,7 @@ const TOKENS: &[Token] = &[
     Token { name: "timeout", sets: Sets::Value("timeout") },
     Token { name: "verbose", sets: Sets::By(logs::verbose_token) },
     Token { name: "log_file", sets: Sets::Value("log-file") },
+    Token { name: "http_addr", sets: Sets::Value("http-addr") },
     Token { name: "password", sets: Sets::Value("password") },
     Token { name: "ssl_cert", sets: Sets::Value("ssl-cert") },
     Token { name: "ssl_ca", sets: Sets::Value("ssl-ca") },

@@ -12,9 +12,16 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 /// A pipe, and what is in it. An empty one goes back to be used again.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// Until it is dropped.
+    /// From when it is made until it is dropped.
     ends: Option<Ends>,
     held: usize,
+}
+
+/// What all sessions share.
+struct Pool {
+    spare: Vec<Ends>,
+    /// The spare ones, and those in use.
+    pipes: usize,
 }
 
 #[derive(Debug)]
@@ -26,21 +33,26 @@ struct Ends {
 // === impl Pipe ===
 
 impl Pipe {
-    /// A pipe that was used before, or a new one.
-    ///
-    /// # Errors
-    /// The system's: out of descriptors, most likely.
-    pub(crate) fn take() -> io::Result<Self> {
-        let ends = match spare().pop() {
-            Some(ends) => ends,
-            None => {
-                let (reads, writes) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-                // As large as a user may; a smaller one works too.
-                let _ = fcntl_setpipe_size(&writes, SIZE);
-                Ends { reads, writes }
+    /// A pipe that was used before, or a new one; none where there are enough,
+    /// or the system gives none of full size. What a user may have of pipes is
+    /// little (`pipe-user-pages-soft` of pipe(7), 64 MB of the whole machine),
+    /// and what comes beyond that holds less than a copy moves.
+    pub(crate) fn take() -> Option<Self> {
+        let ends = {
+            let mut pool = pool();
+            let spare = pool.spare.pop();
+            if spare.is_none() && pool.pipes == MOST {
+                return None;
             }
+            pool.pipes += usize::from(spare.is_none());
+            spare
         };
-        Ok(Self { ends: Some(ends), held: 0 })
+        // From here on, dropping it gives its place back.
+        let mut pipe = Self { ends, held: 0 };
+        if pipe.ends.is_none() {
+            pipe.ends = Some(Ends::new()?);
+        }
+        Some(pipe)
     }
 
     /// Bytes in it.
@@ -79,20 +91,33 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut spare = spare();
-        if self.held == 0 && spare.len() < SPARE {
-            spare.extend(self.ends.take());
+        let mut pool = pool();
+        match self.ends.take() {
+            Some(ends) if self.held == 0 && pool.spare.len() < SPARE => pool.spare.push(ends),
+            _ => pool.pipes -= 1,
         }
     }
 }
 
-fn spare() -> MutexGuard<'static, Vec<Ends>> {
-    static PIPES: Mutex<Vec<Ends>> = Mutex::new(Vec::new());
-    PIPES.lock().unwrap_or_else(PoisonError::into_inner)
+// === impl Ends ===
+
+impl Ends {
+    fn new() -> Option<Self> {
+        let (reads, writes) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let size = fcntl_setpipe_size(&writes, SIZE).ok()?;
+        (size >= SIZE).then_some(Self { reads, writes })
+    }
 }
 
-/// Bytes of a pipe.
+fn pool() -> MutexGuard<'static, Pool> {
+    static POOL: Mutex<Pool> = Mutex::new(Pool { spare: Vec::new(), pipes: 0 });
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of a pipe: with a quarter, a byte costs a fifth more.
 const SIZE: usize = 1024 * 1024;
 
-/// Empty pipes that are kept.
-const SPARE: usize = 64;
+/// Pipes at once, and those of them that are kept when nobody needs them:
+/// other programs want theirs, too.
+const MOST: usize = 16;
+const SPARE: usize = 8;

@@ -2,8 +2,9 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use protocol::{ConnectionError, Deadline};
+use protocol::Deadline;
 use runtime::drain::{Drain, DrainWatch};
+use security::Place;
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
@@ -13,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use transport::Listeners;
 
 use crate::{
-    carry::{Carried, carry},
-    entrance::{Entered, Entrance, NotEntered, Place},
+    carry::{Broken, Carried, carry},
+    entrance::{Entered, Entrance, NotEntered},
     options::Inspect,
-    upstreams::{Connected, Upstreams},
+    upstreams::{Connected, Tried, Upstreams},
     watch::{Sums, Watch},
 };
 
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Server {
     entrance: Entrance,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     inspect: Option<Inspect>,
     sums: Arc<Sums>,
     /// How long a session may go without a byte.
@@ -36,7 +37,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         entrance: Entrance,
-        upstreams: Upstreams,
+        upstreams: Arc<Upstreams>,
         inspect: Option<Inspect>,
         deadline: Deadline,
         drain: &Drain,
@@ -52,6 +53,11 @@ impl Server {
         })
     }
 
+    /// What has gone over since the start.
+    pub(crate) fn sums(&self) -> Arc<Sums> {
+        Arc::clone(&self.sums)
+    }
+
     /// Serves all of `listeners` until the drain starts.
     pub(crate) async fn serve(self: Arc<Self>, listeners: Listeners) {
         let drain = self.drain.clone();
@@ -63,10 +69,9 @@ impl Server {
 
     async fn accept(self: Arc<Self>, mut listeners: Listeners) -> Infallible {
         loop {
-            let permit = self.entrance.ready().await;
             let (stream, peer) = listeners.accept().await;
             tracing::debug!(%peer, "connection accepted");
-            let place = match self.entrance.place(peer, permit).await {
+            let place = match self.entrance.place(peer).await {
                 Ok(place) => place,
                 Err(why) => {
                     tracing::warn!(%peer, "connection closed: {why}");
@@ -87,67 +92,74 @@ impl Server {
 
     async fn serve_one(&self, client: TcpStream, mut peer: SocketAddr, place: Place) {
         // Apart, so that its room is free once there is a session.
-        let entered = Box::pin(self.enter(client, &mut peer, place)).await;
-        let Some((mut client, mut upstream)) = entered else { return };
+        let Some(mut client) = Box::pin(self.enter(client, &mut peer, place)).await else { return };
         let began = Instant::now();
-        let Entered { stream, head, .. } = &mut client;
-        let watch = self
-            .inspect
-            .map(|Inspect { strict }| Watch::new(peer, upstream.address, strict, Arc::clone(&self.sums)));
-        let Carried { sent, received, end } =
-            carry(stream, std::mem::take(head), &mut upstream.stream, self.idle, watch.as_ref()).await;
-        let seconds = began.elapsed().as_secs_f32();
-        let upstream = upstream.address;
-        let counts = watch.map(Watch::finish);
-        let (files, refused) = (counts.map(|counts| counts.files), counts.map(|counts| counts.refused));
-        match end {
-            Ok(()) => {
-                tracing::info!(%peer, %upstream, sent, received, files, refused, seconds, "session passed on")
+        let mut tried = Tried::default();
+        loop {
+            let connected = Box::pin(self.connect(&mut client, peer, &tried)).await;
+            let Some(Connected { mut stream, server, counted: _counted }) = connected else { return };
+            let upstream = server.address;
+            let watch = self
+                .inspect
+                .map(|Inspect { strict }| Watch::new(peer, upstream, strict, Arc::clone(&self.sums)));
+            let head = std::mem::take(&mut client.head);
+            let carried =
+                carry(&mut client.stream, head, &mut stream, self.idle, &self.sums, watch.as_ref()).await;
+            let Carried { sent, received, end } = carried;
+            if matches!(end, Err(Broken::ClosedAtOnce)) {
+                self.upstreams.closed_at_once(&server, &mut tried);
+                continue;
             }
-            Err(why) => {
-                tracing::warn!(%peer, %upstream, sent, received, files, refused, seconds, "session broken off: {why}")
-            }
+            let seconds = began.elapsed().as_secs_f32();
+            let counts = watch.map(Watch::finish);
+            let (files, refused) = (counts.map(|counts| counts.files), counts.map(|counts| counts.refused));
+            return match end {
+                Ok(()) => {
+                    tracing::info!(%peer, %upstream, sent, received, files, refused, seconds, "session passed on")
+                }
+                Err(why) => {
+                    tracing::warn!(%peer, %upstream, sent, received, files, refused, seconds, "session broken off: {why}")
+                }
+            };
         }
     }
 
-    /// What comes before a session's bytes; none where there is no session.
-    /// Behind another proxy, `peer` becomes what that says.
-    async fn enter(
-        &self,
-        client: TcpStream,
-        peer: &mut SocketAddr,
-        place: Place,
-    ) -> Option<(Entered, Connected)> {
-        // What comes in small pieces goes out as it comes.
-        let own = match client.set_nodelay(true).and_then(|()| client.local_addr()) {
-            Ok(own) => own,
+    /// A server for the client, which is closed where there is none.
+    async fn connect(&self, client: &mut Entered, peer: SocketAddr, tried: &Tried) -> Option<Connected> {
+        let connected = match self.upstreams.own_address(&client.stream) {
+            Ok(own) => self.upstreams.connect((peer, own), tried).await,
             Err(error) => {
                 tracing::debug!(%peer, %error, "connection gone before it was passed on");
                 return None;
             }
         };
+        match connected {
+            Ok(connected) => Some(connected),
+            Err(why) => {
+                tracing::warn!(%peer, "connection closed: {why}");
+                let _ = timeout(self.idle, client.stream.shutdown()).await;
+                None
+            }
+        }
+    }
+
+    /// What comes before a server is looked for; none where the client is not
+    /// let in. Behind another proxy, `peer` becomes what that says.
+    async fn enter(&self, client: TcpStream, peer: &mut SocketAddr, place: Place) -> Option<Entered> {
         let entered = tokio::select! {
             biased;
             entered = self.entrance.enter(client, peer, place) => entered,
             // Nothing is under way yet that would be lost.
             () = self.drain.started() => Err(NotEntered::Drained),
         };
-        let mut client = match entered {
-            Ok(client) => client,
-            Err(why @ (NotEntered::Drained | NotEntered::Connection(ConnectionError::Closed))) => {
+        match entered {
+            Ok(client) => Some(client),
+            Err(why) if why.is_ordinary() => {
                 tracing::info!(%peer, "connection closed: {why}");
-                return None;
+                None
             }
             Err(why) => {
                 tracing::warn!(%peer, "connection closed: {why}");
-                return None;
-            }
-        };
-        match self.upstreams.connect((*peer, own)).await {
-            Ok(upstream) => Some((client, upstream)),
-            Err(why) => {
-                tracing::warn!(%peer, "connection closed: {why}");
-                let _ = timeout(self.idle, client.stream.shutdown()).await;
                 None
             }
         }

@@ -1,65 +1,57 @@
 //! Where connections are passed on to.
 
+mod names;
+mod reach;
+mod server;
+
 use std::{
-    collections::HashMap,
     fmt, io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use protocol::{Client, ClientError, ConnectionError, Deadline};
-use security::{Connector, Password};
 use tokio::{
-    net::{TcpStream, lookup_host},
-    time::{Instant, timeout, timeout_at},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout_at},
 };
-use transport::{Address, Stream, proxy_header, tls::HandshakeError};
+use transport::{Address, Stream};
+
+pub(crate) use self::{
+    names::Known,
+    reach::Reach,
+    server::{Counted, Server},
+};
+use self::{reach::NotReached, server::Fault};
 
 /// The servers behind the proxy. Each connection goes to the one that has the
-/// fewest; one that could not be reached is tried last for a while.
-///
-/// Names are looked up again and again, as what a name of Kubernetes stands
-/// for changes.
+/// fewest. One that failed is passed over until a probe has reached it; but
+/// one that refused at once is still tried, last.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     hosts: Vec<Address>,
-    /// Where the proxy itself listens: a connection to there would come back.
-    own: Vec<SocketAddr>,
-    /// Whether servers are told the clients' addresses.
-    send_proxy: bool,
-    connector: Connector,
-    password: Option<Password>,
-    deadline: Deadline,
-    found: tokio::sync::Mutex<Found>,
-    servers: Mutex<HashMap<SocketAddr, Arc<Upstream>>>,
+    reach: Arc<Reach>,
+    known: watch::Receiver<Known>,
+    /// Whose turn it is among equals.
+    turn: AtomicUsize,
+    _looking: JoinSet<()>,
 }
 
 /// A connection to a server; it counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) stream: Stream,
-    pub(crate) address: SocketAddr,
-    _counted: Counted,
+    pub(crate) server: Arc<Server>,
+    pub(crate) counted: Counted,
 }
 
-/// Why a server cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum NotReached {
-    #[error(transparent)]
-    Tcp(#[from] io::Error),
-    #[error("this proxy itself listens there (name another server: -b)")]
-    Own,
-    #[error(transparent)]
-    Tls(#[from] HandshakeError),
-    #[error("it refuses the password (--upstream-password), or asks for none")]
-    Password,
-    #[error("password: {0}{hint}", hint = hint(.0))]
-    Client(#[from] ClientError),
-}
+/// The servers that one client's connection was passed on to in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Tried(Vec<SocketAddr>);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -68,199 +60,142 @@ pub(crate) enum NoUpstream {
     Unreachable(String),
     #[error("no server could be reached within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    #[error("this machine has no room for a connection to a server: {0}")]
+    Short(io::Error),
 }
-
-/// What the names stood for the last time.
-#[derive(Debug, Default)]
-struct Found {
-    /// Each with the first of the hosts that stands for it.
-    addresses: Vec<(SocketAddr, usize)>,
-    /// Names that stand for nothing now.
-    lost: Vec<String>,
-    at: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Upstream {
-    connections: AtomicUsize,
-    passed_over: Mutex<PassedOver>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct PassedOver {
-    until: Option<Instant>,
-    /// In a row.
-    failures: u32,
-}
-
-#[derive(Debug)]
-struct Counted(Arc<Upstream>);
 
 // === impl Upstreams ===
 
 impl Upstreams {
-    pub(crate) fn new(
-        hosts: Vec<Address>,
-        own: Vec<SocketAddr>,
-        send_proxy: bool,
-        connector: Connector,
-        password: Option<Password>,
-        deadline: Deadline,
-    ) -> Self {
-        Self {
-            hosts,
-            own,
-            send_proxy,
-            connector,
-            password,
-            deadline,
-            found: tokio::sync::Mutex::default(),
-            servers: Mutex::default(),
+    /// Begins to look the names of `hosts` up, again and again. Must be called
+    /// within a runtime that lasts as long as this.
+    ///
+    /// # Errors
+    /// One of `hosts` is the proxy itself.
+    pub(crate) fn start(hosts: Vec<Address>, reach: Reach) -> anyhow::Result<Self> {
+        for host in &hosts {
+            reach.check(host)?;
         }
+        let (known, looking) = names::start(&hosts);
+        let turn = AtomicUsize::new(0);
+        Ok(Self { hosts, reach: Arc::new(reach), known, turn, _looking: looking })
+    }
+
+    /// The proxy's side of a client's connection, where servers are told of
+    /// it.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(crate) fn own_address(&self, client: &Stream) -> io::Result<SocketAddr> {
+        if self.reach.send_proxy {
+            return client.local_addr();
+        }
+        // Nobody reads it.
+        Ok(SocketAddr::from(([0; 4], 0)))
     }
 
     /// A connection to the server that has the fewest of those that can be
-    /// reached, for a client's from one address to the other.
+    /// reached and are not in `tried`, for a client's from one address to the
+    /// other.
     ///
     /// # Errors
     /// [`NoUpstream`]: the last server's reason.
-    pub(crate) async fn connect(&self, from_to: (SocketAddr, SocketAddr)) -> Result<Connected, NoUpstream> {
-        let ends = Instant::now() + self.patience();
-        let (addresses, mut last) = timeout_at(ends, self.addresses()).await.map_err(|_| self.timed_out())?;
-        let servers = self.in_turn(addresses);
-        for (tried, (address, host, server)) in servers.iter().enumerate() {
-            // A server that swallows everything must not take the time of the
-            // next one.
-            let now = Instant::now();
-            let untried = u32::try_from(servers.len() - tried).unwrap_or(u32::MAX);
-            let until = now + ends.saturating_duration_since(now) / untried;
+    pub(crate) async fn connect(
+        &self,
+        from_to: (SocketAddr, SocketAddr),
+        tried: &Tried,
+    ) -> Result<Connected, NoUpstream> {
+        let ends = Instant::now() + self.reach.patience();
+        let (servers, mut last) = self.servers(ends).await?;
+        let mut untried = self.in_turn(&servers);
+        untried.retain(|server| !tried.0.contains(&server.address));
+        while let Some(server) = fewest(&mut untried) {
             // From here on, so that connections that begin together are shared
             // out.
-            let counted = Counted::new(server);
-            let why = match timeout_at(until, self.reach(*address, host, from_to)).await {
-                Ok(Ok(stream)) => {
-                    server.reached(*address);
-                    return Ok(Connected { stream, address: *address, _counted: counted });
+            let counted = Counted::new(&server);
+            // One that swallows everything must not take the time of the next.
+            let now = Instant::now();
+            let others = u32::try_from(untried.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let least = LEAST_SHARE.min(self.reach.patience() / 2);
+            let share = (ends.saturating_duration_since(now) / others).max(least);
+            let open_by = (now + share).min(ends);
+            match self.reach.open(&server, Some(from_to), open_by, ends).await {
+                Ok(stream) => {
+                    server.reached();
+                    return Ok(Connected { stream, server, counted });
                 }
-                Ok(Err(why)) => why.to_string(),
-                Err(_) => "no answer in time".to_owned(),
-            };
-            server.failed(*address, &why);
-            last = Some(format!("{address}: {why}"));
-        }
-        Err(last.map_or_else(|| self.timed_out(), NoUpstream::Unreachable))
-    }
-
-    /// A connection to this server, ready for a client's bytes.
-    async fn reach(
-        &self,
-        address: SocketAddr,
-        host: &Address,
-        (from, to): (SocketAddr, SocketAddr),
-    ) -> Result<Stream, NotReached> {
-        // Not seen by what is accepted: that would dial again before it is.
-        if self.leads_back(address) {
-            return Err(NotReached::Own);
-        }
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        if self.send_proxy {
-            proxy_header::write(&mut stream, from, to).await?;
-        }
-        let mut stream = self.connector.connect(stream, host, self.patience()).await?;
-        if let Some(password) = &self.password {
-            // A server does not speak before it is asked: nothing has come
-            // behind its answer.
-            let mut client = Client::new(&mut stream, self.deadline);
-            client.authenticate(&password.digest()).await.map_err(|error| match error {
-                ClientError::Connection(ConnectionError::Closed) => NotReached::Password,
-                error => error.into(),
-            })?;
-        }
-        Ok(stream)
-    }
-
-    fn timed_out(&self) -> NoUpstream {
-        NoUpstream::TimedOut(self.patience())
-    }
-
-    fn patience(&self) -> Duration {
-        self.deadline.as_duration()
-    }
-
-    /// Those that were reached the last time first, of them those with the
-    /// fewest connections.
-    fn in_turn(&self, addresses: Vec<(SocketAddr, usize)>) -> Vec<(SocketAddr, &Address, Arc<Upstream>)> {
-        let mut known = self.servers();
-        // What is of no name any more is forgotten once its connections end.
-        known.retain(|address, server| {
-            addresses.iter().any(|(found, _)| found == address) || server.connections.load(Relaxed) > 0
-        });
-        let mut servers: Vec<_> = addresses
-            .into_iter()
-            .map(|(address, host)| {
-                (address, &self.hosts[host], Arc::clone(known.entry(address).or_default()))
-            })
-            .collect();
-        drop(known);
-        let now = Instant::now();
-        servers.sort_by_cached_key(|(_, _, server)| {
-            (server.is_passed_over(now), server.connections.load(Relaxed))
-        });
-        servers
-    }
-
-    /// What the names stand for, looked up at most every few seconds, and the
-    /// reason of one that stands for nothing.
-    async fn addresses(&self) -> (Vec<(SocketAddr, usize)>, Option<String>) {
-        // Who comes while it is looked up waits for that.
-        let mut found = self.found.lock().await;
-        if found.at.is_none_or(|at| at.elapsed() >= LOOK_UP_EVERY) {
-            let before = std::mem::take(&mut *found);
-            let mut lost = Vec::new();
-            for (number, host) in self.hosts.iter().enumerate() {
-                let looking =
-                    timeout(self.patience() / 2, lookup_host((host.host.as_str(), host.port))).await;
-                let why = match looking {
-                    Ok(Ok(addresses)) => {
-                        found.addresses.extend(addresses.map(|address| (address, number)));
-                        continue;
-                    }
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "no answer in time".to_owned(),
-                };
-                lost.push(format!("{}: cannot be resolved: {why}", host.host));
+                Err(NotReached::Short(error)) => return Err(NoUpstream::Short(error)),
+                Err(why) => {
+                    last = Some(format!("{}: {why}", server.address));
+                    self.failed(&server, why.fault(), &why);
+                }
             }
-            found.addresses.sort_unstable();
-            found.addresses.dedup_by_key(|(address, _)| *address);
-            for why in lost.iter().filter(|why| !before.lost.contains(why)) {
-                tracing::warn!("{why}");
-            }
-            if !lost.is_empty() && found.addresses.is_empty() {
-                // The resolver may be away for a while, the servers not.
-                found.addresses = before.addresses;
-            }
-            found.lost = lost;
-            found.at = Some(Instant::now());
         }
-        (found.addresses.clone(), found.lost.last().cloned())
-    }
-
-    fn leads_back(&self, address: SocketAddr) -> bool {
-        self.own.iter().any(|own| {
-            let is_same = own.ip() == address.ip() || address.ip().is_unspecified();
-            own.port() == address.port() && (is_same || (own.ip().is_unspecified() && is_local(address.ip())))
+        Err(match last.or_else(|| servers.iter().find_map(|server| server.fault())) {
+            Some(why) => NoUpstream::Unreachable(why),
+            None => NoUpstream::TimedOut(self.reach.patience()),
         })
     }
 
-    fn servers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Upstream>>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a session would find a server. One that no session has reached
+    /// for a while is tried as for one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn look(&self) -> Result<(), String> {
+        let Known { servers, lost, .. } = self.known.borrow().clone();
+        for server in servers.iter().filter(|server| server.is_unproven()) {
+            if let Err(why) = self.reach.probe(server).await {
+                if let NotReached::Short(error) = why {
+                    return Err(NoUpstream::Short(error).to_string());
+                }
+                self.failed(server, why.fault(), &why);
+            } else {
+                server.reached();
+            }
+        }
+        if servers.iter().any(|server| !server.has_failed()) {
+            return Ok(());
+        }
+        let why = servers.iter().find_map(|server| server.fault()).or(lost);
+        Err(why.unwrap_or_else(|| "their names have not been resolved yet".to_owned()))
     }
-}
 
-/// Whether it is an address of this machine.
-fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    /// It closed before anything was sent, in either direction: others come
+    /// first for a while, and for this client it was tried.
+    pub(crate) fn closed_at_once(&self, server: &Arc<Server>, tried: &mut Tried) {
+        tried.0.push(server.address);
+        self.failed(server, Fault::Refused, &"it closes connections at once");
+    }
+
+    fn failed(&self, server: &Arc<Server>, fault: Fault, why: &dyn fmt::Display) {
+        if server.failed(fault, why) {
+            tokio::spawn(probe(Arc::clone(&self.reach), Arc::downgrade(server)));
+        }
+    }
+
+    /// All servers that are known, and the reason of a name that stands for
+    /// none. Waits for the first that is found.
+    async fn servers(&self, ends: Instant) -> Result<(Arc<[Arc<Server>]>, Option<String>), NoUpstream> {
+        let mut known = self.known.clone();
+        let found = timeout_at(ends, known.wait_for(|known| known.is_settled())).await;
+        match found {
+            Ok(Ok(known)) => Ok((Arc::clone(&known.servers), known.lost.clone())),
+            // Nobody looks any more: the service ends.
+            Ok(Err(_)) => Err(NoUpstream::Unreachable("the service is ending".to_owned())),
+            Err(_) => Err(NoUpstream::Unreachable("their names have not been resolved yet".to_owned())),
+        }
+    }
+
+    /// Those that may be tried, beginning with another one each time.
+    fn in_turn(&self, servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
+        let turn = match servers.len() {
+            0 => 0,
+            count => self.turn.fetch_add(1, Relaxed) % count,
+        };
+        let (later, first) = servers.split_at(turn);
+        first.iter().chain(later).filter(|server| !server.is_silent()).map(Arc::clone).collect()
+    }
 }
 
 impl fmt::Display for Upstreams {
@@ -273,61 +208,32 @@ impl fmt::Display for Upstreams {
     }
 }
 
-// === impl Upstream ===
+/// Takes out the first of those with the fewest connections; one that failed
+/// comes last.
+fn fewest(untried: &mut Vec<Arc<Server>>) -> Option<Arc<Server>> {
+    let order = |server: &Arc<Server>| (server.has_failed(), server.connections());
+    let (at, _) = untried.iter().enumerate().min_by_key(|(_, server)| order(server))?;
+    Some(untried.remove(at))
+}
 
-impl Upstream {
-    fn is_passed_over(&self, now: Instant) -> bool {
-        self.passed_over().until.is_some_and(|until| now < until)
-    }
-
-    fn reached(&self, address: SocketAddr) {
-        let before = std::mem::take(&mut *self.passed_over());
-        if before.failures > 0 {
-            tracing::info!(%address, "server reached again");
+/// Tries a server that failed until it is reached, or of no name any more.
+async fn probe(reach: Arc<Reach>, server: std::sync::Weak<Server>) {
+    loop {
+        let Some(due) = server.upgrade().and_then(|server| server.due()) else { return };
+        tokio::time::sleep_until(due).await;
+        let Some(server) = server.upgrade() else { return };
+        if !server.has_failed() {
+            continue;
+        }
+        match reach.probe(&server).await {
+            Ok(()) => server.reached(),
+            // That is not the server's.
+            Err(NotReached::Short(_)) => server.wait_longer(),
+            Err(why) => _ = server.failed(why.fault(), &why),
         }
     }
-
-    /// Passes it over, longer each time.
-    fn failed(&self, address: SocketAddr, why: &str) {
-        let mut passed_over = self.passed_over();
-        if passed_over.failures == 0 {
-            tracing::warn!(%address, "server cannot be reached: {why}");
-        }
-        let after = FIRST.saturating_mul(1 << passed_over.failures.min(10)).min(LONGEST);
-        passed_over.failures = passed_over.failures.saturating_add(1);
-        passed_over.until = Some(Instant::now() + after);
-    }
-
-    fn passed_over(&self) -> MutexGuard<'_, PassedOver> {
-        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-// === impl Counted ===
-
-impl Counted {
-    fn new(server: &Arc<Upstream>) -> Self {
-        server.connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(server))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
-    }
-}
-
-fn hint(error: &ClientError) -> &'static str {
-    match error {
-        ClientError::Connection(ConnectionError::Tls) => " (--upstream-tls)",
-        _ => "",
-    }
-}
-
-/// How long what a name stands for is taken to be so.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a server that failed is tried last, at first and at most.
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(30);
+/// The least that a server has for opening a connection, however many others
+/// are to be tried yet; no more than half of the whole.
+const LEAST_SHARE: Duration = Duration::from_secs(1);

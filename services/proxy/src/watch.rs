@@ -15,19 +15,24 @@ use tokio::time::Instant;
 
 use crate::inspect::{Event, Foreign, Inspector, Speaker, Transfer};
 
-/// Sums of all inspected sessions since the start.
+/// Sums of all sessions since the start; from `files` on, of what
+/// `--inspect` reads in them.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
+    /// Sessions that have ended, in whatever way.
+    sessions: AtomicU64,
+    /// Bytes from clients.
+    sent: AtomicU64,
+    /// Bytes to them.
+    received: AtomicU64,
     /// Files that went over, in either direction.
-    pub(crate) files: AtomicU64,
-    /// Bytes of their bodies.
-    pub(crate) bytes: AtomicU64,
+    files: AtomicU64,
     /// Files and lists that servers refused; a file that is not there is none.
-    pub(crate) refused: AtomicU64,
+    refused: AtomicU64,
     /// Wrong passwords.
-    pub(crate) wrong_passwords: AtomicU64,
+    wrong_passwords: AtomicU64,
     /// Sessions that could not be read to their end.
-    pub(crate) foreign: AtomicU64,
+    foreign: AtomicU64,
 }
 
 /// Watches one session.
@@ -62,6 +67,27 @@ pub(crate) struct Eye<'a> {
     pub(crate) watch: Option<&'a Watch>,
 }
 
+// === impl Sums ===
+
+impl Sums {
+    /// A session has ended.
+    pub(crate) fn session(&self, sent: u64, received: u64) {
+        self.sessions.fetch_add(1, Relaxed);
+        self.sent.fetch_add(sent, Relaxed);
+        self.received.fetch_add(received, Relaxed);
+    }
+
+    /// Tells them in the log.
+    pub(crate) fn log(&self, inspected: bool) {
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        let (sessions, sent, received) = (of(&self.sessions), of(&self.sent), of(&self.received));
+        let of = |count: &AtomicU64| inspected.then(|| count.load(Relaxed));
+        let (files, refused, foreign) = (of(&self.files), of(&self.refused), of(&self.foreign));
+        let wrong_passwords = of(&self.wrong_passwords);
+        tracing::info!(sessions, sent, received, files, refused, wrong_passwords, foreign, "all in all");
+    }
+}
+
 // === impl Eye ===
 
 impl Eye<'_> {
@@ -71,12 +97,35 @@ impl Eye<'_> {
         self.watch.map_or(u64::MAX, |watch| watch.state().inspector.ahead(self.from))
     }
 
-    /// Sees what is sent, before it is passed on.
+    /// Whether more is to be read: not from who is too far ahead of the other
+    /// side.
+    pub(crate) fn listens(self) -> bool {
+        self.watch.is_none_or(|watch| watch.state().inspector.listens(self.from))
+    }
+
+    /// Sees what is sent; how much of it is to be passed on at once.
     ///
     /// # Errors
     /// The session is to end, as it is not Tentacle.
-    pub(crate) fn see(self, bytes: &[u8]) -> Result<(), Foreign> {
-        self.watch.map_or(Ok(()), |watch| watch.follow(|inspector| inspector.feed(self.from, bytes)))
+    pub(crate) fn see(self, bytes: &[u8]) -> Result<usize, Foreign> {
+        let Some(watch) = self.watch else { return Ok(bytes.len()) };
+        let mut straight = 0;
+        watch.follow(|inspector| {
+            let (count, events) = inspector.feed(self.from, bytes);
+            straight = count;
+            events
+        })?;
+        Ok(straight)
+    }
+
+    /// What was held and is to be passed on now.
+    pub(crate) fn released(self) -> Vec<u8> {
+        self.watch.map_or_else(Vec::new, |watch| watch.state().inspector.released(self.from))
+    }
+
+    /// Whether the end has to wait for what is held.
+    pub(crate) fn keeps(self) -> bool {
+        self.watch.is_some_and(|watch| watch.state().inspector.keeps(self.from))
     }
 
     /// Counts bytes of a body, at most [`Eye::ahead`].
@@ -100,7 +149,7 @@ impl Eye<'_> {
 
 impl Watch {
     pub(crate) fn new(peer: SocketAddr, upstream: SocketAddr, strict: bool, sums: Arc<Sums>) -> Self {
-        let (inspector, asked) = (Inspector::new(), Instant::now());
+        let (inspector, asked) = (Inspector::new(strict), Instant::now());
         let state = Mutex::new(State { inspector, asked, counts: Counts::default() });
         Self { peer, upstream, strict, sums, state }
     }
@@ -131,7 +180,6 @@ impl Watch {
                     tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "file passed on");
                     state.counts.files += 1;
                     sums.files.fetch_add(1, Relaxed);
-                    sums.bytes.fetch_add(bytes, Relaxed);
                 }
             }
             Event::Refused(Transfer { verb, name, .. }, Some(Refusal::Missing)) => {

@@ -6,22 +6,25 @@
 
 mod commands;
 pub mod options;
+mod reserve;
 mod server;
 mod session;
 mod site;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use runtime::{
     daemon::{self, Detached, ReadyHandle},
     drain::Drain,
+    health::Health,
+    http::Http,
     logs,
     options::Layers,
 };
 
-use security::{Acceptor, Access};
-use transport::Listeners;
+use security::{Acceptor, Access, Entrance};
+use transport::Sockets;
 
 pub use crate::options::Options;
 use crate::{server::Server, site::Site};
@@ -62,18 +65,43 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     // First, because a start that fails on an address must leave the folder
     // alone; who connects meanwhile waits.
-    let listeners = Listeners::bind(&options.addresses, options.port)?;
-    let site = Site::open(&options)?;
+    let sockets = Sockets::bind(&options.addresses, options.port)?;
+    let no_socket = "a listening socket cannot be used";
+    let health = Health::new(drain.watch());
+    let (listening, spool) = (health.check("listening"), health.check("spool"));
+    let http = Http::start(options.http_address, &health).await?;
+    let site = Arc::new(Site::open(&options)?);
     let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
-    for address in listeners.addresses().context("a listening socket has no address")? {
+    if let Some(check) = acceptor.check() {
+        health.ask("certificates", check);
+    }
+    let probed = Arc::clone(&site);
+    let probe = move || {
+        let site = Arc::clone(&probed);
+        async move { site.probe().await.map_err(|error| error.to_string()) }
+    };
+    let probing = http.is_on().then(|| spool.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
+    for address in sockets.addresses().context(no_socket)? {
         tracing::info!(%address, directory = %options.directory.display(), "listening");
     }
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    Server::new(site, access, acceptor, options.max_connections, &drain).serve(listeners).await;
+    let entrance = Entrance::new(access, acceptor, options.deadline.as_duration(), options.max_connections);
+    let listeners = sockets.listeners().context(no_socket)?;
+    drop(sockets);
+    listening.passes();
+    Server::new(site, entrance, &drain).serve(listeners).await;
+    listening.fails("the service is ending");
     server::end(drain, options.drain_timeout).await;
+    drop(probing);
+    http.end().await;
     Ok(())
 }
+
+/// How often a file is written to see whether the spool takes it, and how long
+/// that may last.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);

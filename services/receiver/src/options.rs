@@ -1,6 +1,6 @@
 //! The receiver's options: the whole set of the peers' server.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Command};
 use protocol::{Deadline, Filters, NameRules};
@@ -36,6 +36,8 @@ pub struct Options {
     pub deadline: Deadline,
     /// The spool.
     pub directory: PathBuf,
+    /// Bytes of its file system that stay free; where none are given, a share.
+    pub reserve_space: Option<u64>,
     /// What clients must know.
     pub password: Option<SecretSource>,
     /// Which clients are let in.
@@ -48,6 +50,8 @@ pub struct Options {
     pub name_rules: NameRules,
     /// How long a drain waits for transfers.
     pub drain_timeout: Duration,
+    /// Where HTTP is answered.
+    pub http_address: Option<SocketAddr>,
     /// The log.
     pub logs: logs::Settings,
 }
@@ -65,6 +69,7 @@ pub fn program(name: &'static str) -> Program {
         .args(security::access_arguments())
         .args(storing())
         .args(service::waiting())
+        .arg(service::http_address())
         .args(logs::arguments())
         .args(not_yet());
     Program::new(command).secrets(&["password", "upstream-password"]).not_yet(NOT_YET).file(
@@ -114,10 +119,12 @@ impl Options {
             overwrite: layers.switch("overwrite"),
             deadline: Deadline::new(time("timeout", 1), retries),
             directory,
+            reserve_space: layers.get("reserve-space").copied(),
             password: secret_from(layers, "password", "password-file")?,
             block_size: usize::try_from(number("block-size", 8192)).unwrap_or(usize::MAX),
             name_rules,
             drain_timeout: time("drain-timeout", 25),
+            http_address: layers.get("http-addr").copied(),
             logs: logs::Settings::from_layers(layers),
             access: AccessOptions::from_layers(layers, DAEMON)?,
             // The last, as somebody may be asked.
@@ -137,6 +144,13 @@ fn storing() -> Vec<Arg> {
         ),
         value("max-size", 'm', "BYTES", "Take files of at most so many bytes [default: 2000000]")
             .value_parser(values::bytes(1..=u64::MAX)),
+        value(
+            "reserve-space",
+            None,
+            "BYTES",
+            "Keep so many bytes of the file system free: refuse files that would take them; 0 for none [default: 1 % of it, at most 16 MiB]",
+        )
+        .value_parser(values::bytes(0..=u64::MAX)),
         switch("overwrite", 'o', "Replace a file that is there, instead of refusing the new one"),
         switch("insecure", 'I', "Serve LS and MV too: whoever can connect can list and take the files"),
         value(
@@ -181,6 +195,8 @@ const TOKENS: &[Token] = &[
     Token { name: "timeout", sets: Sets::Value("timeout") },
     Token { name: "verbose", sets: Sets::By(logs::verbose_token) },
     Token { name: "log_file", sets: Sets::Value("log-file") },
+    Token { name: "http_addr", sets: Sets::Value("http-addr") },
+    Token { name: "reserve_space", sets: Sets::Value("reserve-space") },
     Token { name: "password", sets: Sets::Value("password") },
     Token { name: "block_size", sets: Sets::Value("block-size") },
     Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },

@@ -3,13 +3,10 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use runtime::drain::{Drain, DrainWatch, Drained};
-use security::{Acceptor, Access, Handshakes, Refused, Slot};
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use security::{Entrance, Place};
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
-use transport::{Listeners, Stream, proxy_header::HeaderError, tls::HandshakeError};
+use transport::Listeners;
 
 use crate::{session::Session, site::Site};
 
@@ -17,35 +14,14 @@ use crate::{session::Session, site::Site};
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
-    access: Access,
-    acceptor: Acceptor,
-    /// A permit a session. Without one, the next plain connection waits in the
-    /// system's queue of the listening socket.
-    permits: Arc<Semaphore>,
-    /// Encrypted connections wait here: they take a permit once their
-    /// handshake is done.
-    handshakes: Arc<Handshakes>,
+    entrance: Entrance,
     drain: DrainWatch,
     sessions: TaskTracker,
 }
 
 impl Server {
-    pub(crate) fn new(
-        site: Site,
-        access: Access,
-        acceptor: Acceptor,
-        max_connections: usize,
-        drain: &Drain,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            site: Arc::new(site),
-            access,
-            acceptor,
-            permits: Arc::new(Semaphore::new(max_connections)),
-            handshakes: Handshakes::new(HANDSHAKES),
-            drain: drain.watch(),
-            sessions: drain.tracker(),
-        })
+    pub(crate) fn new(site: Arc<Site>, entrance: Entrance, drain: &Drain) -> Arc<Self> {
+        Arc::new(Self { site, entrance, drain: drain.watch(), sessions: drain.tracker() })
     }
 
     /// Serves all of `listeners` until the drain starts.
@@ -57,118 +33,45 @@ impl Server {
         }
     }
 
-    /// All listeners in one loop: a loop for each would hold a permit for
-    /// each, and leave none for the one where somebody waits.
     async fn accept(self: Arc<Self>, mut listeners: Listeners) -> Infallible {
         loop {
-            let permit = if self.acceptor.is_tls() { None } else { Some(self.permit().await) };
             let (stream, peer) = listeners.accept().await;
             tracing::info!(%peer, "connection accepted");
-            // Who is refused takes no handshake's room.
-            if let Err(why) = self.access.admit_address(peer.ip()) {
-                tracing::warn!(%peer, "connection closed: {why}");
-                continue;
-            }
-            let entry = match permit {
-                Some(permit) => Entry::Plain(permit),
-                None => Entry::Tls(self.handshakes.slot(peer.ip()).await),
+            let place = match self.entrance.place(peer).await {
+                Ok(place) => place,
+                Err(why) => {
+                    tracing::warn!(%peer, "connection closed: {why}");
+                    continue;
+                }
             };
             let server = Arc::clone(&self);
-            self.sessions.spawn(async move { server.serve_one(stream, peer, entry).await });
+            self.sessions.spawn(async move { server.serve_one(stream, peer, place).await });
         }
     }
 
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = || Arc::clone(&self.permits);
-        if let Ok(permit) = permits().try_acquire_owned() {
-            return permit;
-        }
-        tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-        permits().acquire_owned().await.expect("the semaphore is never closed")
-    }
-
-    /// The header of a proxy, by which `peer` becomes the client, the names of
-    /// `-T`, the handshake, and the permit for what follows it.
-    async fn enter(
-        &self,
-        stream: TcpStream,
-        peer: &mut SocketAddr,
-        entry: Entry,
-    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
-        let patience = self.site.deadline.as_duration();
-        let slot = match entry {
-            Entry::Plain(permit) => {
-                *peer = self.access.client(&stream, *peer, patience).await?;
-                self.access.admit_host(peer.ip()).await?;
-                return Ok((stream.into(), permit));
-            }
-            Entry::Tls(slot) => slot,
-        };
-        // Within the slot, as whoever owns an address says how long its name
-        // takes.
-        let handshake = async {
-            *peer = self.access.client(&stream, *peer, patience).await?;
-            slot.is_of(peer.ip());
-            self.access.admit_host(peer.ip()).await?;
-            Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
-        };
-        let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
-        self.access.admit_certificate(stream.peer_certificate())?;
-        let permit = tokio::time::timeout(patience, self.permit()).await.map_err(|_| NotEntered::Full)?;
-        Ok((stream, permit))
-    }
-
-    async fn serve_one(&self, stream: TcpStream, mut peer: SocketAddr, entry: Entry) {
-        // Replies are small and are waited for.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "connection gone before it was served");
-            return;
-        }
+    async fn serve_one(&self, stream: TcpStream, mut peer: SocketAddr, place: Place) {
         // Handed on by their places, as idle sessions are many: what enters
         // needs no room once it is in.
         let work = Box::pin(async {
             let entered = tokio::select! {
                 biased;
-                entered = Box::pin(self.enter(stream, &mut peer, entry)) => entered,
+                entered = Box::pin(self.entrance.enter(stream, &mut peer, place)) => Some(entered),
                 // Nothing is under way yet that would be lost.
-                () = self.drain.started() => Err(NotEntered::Drained),
+                () = self.drain.started() => None,
             };
             match entered {
-                Ok((stream, permit)) => {
+                Some(Ok((stream, permit))) => {
                     Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
-                Err(why @ NotEntered::Drained) => tracing::info!(%peer, "connection closed: {why}"),
-                Err(why) => tracing::warn!(%peer, "connection closed: {why}"),
+                Some(Err(why)) if why.is_ordinary() => tracing::info!(%peer, "connection closed: {why}"),
+                Some(Err(why)) => tracing::warn!(%peer, "connection closed: {why}"),
+                None => tracing::info!(%peer, "connection closed: the service is ending"),
             }
         });
         if self.drain.unless_cut(work).await.is_none() {
             tracing::warn!(%peer, "connection cut: the service ends");
         }
     }
-}
-
-/// What an accepted connection holds until it has its session.
-#[derive(Debug)]
-enum Entry {
-    Plain(OwnedSemaphorePermit),
-    Tls(Slot),
-}
-
-/// Why a connection gets no session.
-#[derive(Debug, thiserror::Error)]
-enum NotEntered {
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-    #[error("its handshake made room for a newer one")]
-    MadeRoom,
-    #[error("all connections are in use (-c)")]
-    Full,
-    #[error("the service is ending")]
-    Drained,
 }
 
 /// Ends what `drain` holds within `bound`, and says how that went.
@@ -178,6 +81,3 @@ pub(crate) async fn end(drain: Drain, bound: Duration) {
         Drained::Cut(connections) => tracing::warn!(connections, "ended, with transfers cut"),
     }
 }
-
-/// Handshakes at once: each holds some ten kB, and a descriptor.
-const HANDSHAKES: usize = 512;

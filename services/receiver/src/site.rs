@@ -1,13 +1,14 @@
 //! What all connections share.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, sync::Arc};
 
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
+use runtime::limits::Buffers;
 use security::{Password, Penalties};
 use spool::{EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
 
-use crate::options::Options;
+use crate::{options::Options, reserve::Reserve};
 
 /// The spool and the rules by which it is reached.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(crate) struct Site {
     filters: Filters,
     /// By the name that the filters give; the root's is empty.
     folders: HashMap<String, Folder>,
+    pub(crate) reserve: Arc<Reserve>,
+    /// Of the bodies that are under way.
+    pub(crate) buffers: Buffers,
     pub(crate) password: Option<Password>,
     pub(crate) penalties: Penalties,
     /// Whether `LS` and `MV` are served.
@@ -58,6 +62,7 @@ impl Site {
     /// that lists name what the peers' lists name. Blocks.
     pub(crate) fn open(options: &Options) -> anyhow::Result<Self> {
         let spool = Spool::open(&options.directory)?;
+        let root = spool.folder("")?;
         let mut folders = HashMap::new();
         for name in options.filters.folders().chain([""]) {
             folders.insert(name.to_owned(), spool.folder(name)?);
@@ -66,6 +71,8 @@ impl Site {
             rules: options.name_rules.clone(),
             filters: options.filters.clone(),
             folders,
+            buffers: Buffers::of_this_process(),
+            reserve: Reserve::new(root, options.reserve_space),
             password: options
                 .password
                 .clone()
@@ -96,6 +103,16 @@ impl Site {
     pub(crate) fn listed(&self, argument: &[u8]) -> Result<Folder, PlaceError> {
         self.rules.check_listing_argument(argument)?;
         Ok(self.folder(argument)?.clone())
+    }
+
+    /// Whether the spool takes files: one is written and removed, and the
+    /// reserve of room is looked at.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) async fn probe(&self) -> io::Result<()> {
+        self.folders[""].probe().await?;
+        self.reserve.look().await
     }
 
     fn folder(&self, name: &[u8]) -> Result<&Folder, FilterError> {

@@ -1,5 +1,5 @@
-//! What every service process has: options in layers, logs, draining on signals, a place in the background,
-//! values that follow their files.
+//! What every service process has: options in layers, logs, checks of its health and an HTTP endpoint that tells them,
+//! draining on signals, a place in the background, values that follow their files.
 //!
 //! A program's `main.rs` is a call of [`main`] with a function that reads its options ([`options::Program`]), starts
 //! its logs ([`logs::start`]), goes to the background where that is asked for ([`daemon::detach`]), makes its
@@ -7,6 +7,9 @@
 
 pub mod daemon;
 pub mod drain;
+pub mod health;
+pub mod http;
+pub mod limits;
 pub mod logs;
 pub mod options;
 mod process;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, builder::EnumValueParser, builder::PossibleValue, value_parser};
 use tracing::level_filters::LevelFilter;
@@ -202,7 +203,7 @@ fn layer(format: Format, terminal: bool, output: NonBlocking) -> Box<dyn Layer<R
 
 fn in_background(output: Output) -> (NonBlocking, WorkerGuard) {
     let builder = NonBlockingBuilder::default().buffered_lines_limit(MOST_WAITING).lossy(true);
-    builder.thread_name("logs").finish(LineWriter(output))
+    builder.thread_name("logs").finish(LineWriter::new(output))
 }
 
 fn levels(verbosity: Verbosity) -> Targets {
@@ -220,8 +221,12 @@ enum Output {
     File(File),
 }
 
-/// Writes an event, which arrives in one call, as one line in one call.
-struct LineWriter(Output);
+/// Writes each event, which arrives in one call, as one line, and the lines that
+/// come together in one call. It is flushed when no more wait.
+struct LineWriter {
+    output: Output,
+    lines: Vec<u8>,
+}
 
 // === impl Output ===
 
@@ -248,19 +253,36 @@ impl Output {
 
 // === impl LineWriter ===
 
+impl LineWriter {
+    fn new(output: Output) -> LineWriter {
+        LineWriter { output, lines: Vec::new() }
+    }
+
+    fn write_lines(&mut self) -> io::Result<()> {
+        let written = match &mut self.output {
+            Output::Stderr => io::stderr().write_all(&self.lines),
+            // Opened for appending: the system puts each write whole behind the one before.
+            Output::File(file) => file.write_all(&self.lines),
+        };
+        self.lines.clear();
+        written
+    }
+}
+
 impl Write for LineWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let line = one_line(event);
-        match &mut self.0 {
-            Output::Stderr => io::stderr().write_all(&line)?,
-            // Opened for appending: the system puts each write whole behind the one before.
-            Output::File(file) => file.write_all(&line)?,
+        self.lines.extend_from_slice(&one_line(event));
+        if self.lines.len() >= MOST_TOGETHER {
+            self.write_lines()?;
         }
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let written = self.write_lines();
+        // Whoever logs meanwhile need not wake this thread, which costs more than the line.
+        std::thread::sleep(PAUSE);
+        written
     }
 }
 
@@ -278,6 +300,12 @@ fn one_line(event: &[u8]) -> Cow<'_, [u8]> {
 
 /// Lines that wait to be written: about 2 MB.
 const MOST_WAITING: usize = 8192;
+
+/// Bytes of lines that are written together, about.
+const MOST_TOGETHER: usize = 32 * 1024;
+
+/// How long lines may wait for others.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The project's own crates, by the names that events carry.
 const OWN_CRATES: &[&str] = &[

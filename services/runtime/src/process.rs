@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::limits;
+
 /// Runs a program, with as many open files as it may have: `run`, and where that fails one line `NAME: error: context: cause` on standard error and exit
 /// status 1, for a wrong option too.
 pub fn main(name: &str, run: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
@@ -21,12 +23,19 @@ pub fn main(name: &str, run: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitC
 }
 
 /// The threads of an asynchronous program: one worker for each CPU that this process may use (its CPU set and its
-/// control group's quota count), with timers and sockets.
+/// control group's quota count), with timers and sockets. Of those that wait for a disk, there are fewer where the
+/// control group's memory is small.
 pub fn threads() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, |count| count.get()))
+        .max_blocking_threads(limits::memory().map_or(MOST_BLOCKING, blocking_threads))
         .enable_all()
         .build()
+}
+
+/// One a MiB: a thread that waits holds some ten kB, and what it works with.
+fn blocking_threads(memory: u64) -> usize {
+    usize::try_from(memory >> 20).unwrap_or(usize::MAX).clamp(FEWEST_BLOCKING, MOST_BLOCKING)
 }
 
 /// The one thread of a program that does one thing at a time, with timers and sockets.
@@ -54,6 +63,12 @@ fn shown(letter: char) -> String {
     if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
 }
 
+/// More than the transfers that may hold one for as long as their peer is slow.
+const FEWEST_BLOCKING: usize = 64;
+
+/// As many as tokio makes by itself.
+const MOST_BLOCKING: usize = 512;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +88,11 @@ mod tests {
         let cause = || std::io::Error::other("it is a folder");
         let error = anyhow::Error::new(cause()).context(format!("log file /a: {} (name a file)", cause()));
         assert_eq!(error_line("x", &error), "x: error: log file /a: it is a folder (name a file)");
+    }
+
+    #[test]
+    fn small_memory_makes_fewer_threads() {
+        assert_eq!([16, 128, 4096].map(|mebibytes| blocking_threads(mebibytes << 20)), [64, 128, 512]);
     }
 
     #[test]

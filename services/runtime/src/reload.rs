@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,6 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#mounted-secrets-are-updated-automatically>).
 pub struct Reloaded<T> {
     current: Arc<ArcSwap<T>>,
+    /// Why the files could not be used the last time.
+    failure: Arc<ArcSwapOption<String>>,
     /// Ends the watching with the value.
     _watch: Option<AbortOnDropHandle<()>>,
 }
@@ -36,11 +38,13 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     ) -> Result<Self, String> {
         let seen = look(&files);
         let current = Arc::new(ArcSwap::from_pointee(load()?));
+        let failure = Arc::default();
         let watch = (!files.is_empty()).then(|| {
-            let watched = Watched { what, files, load, current: Arc::clone(&current) };
+            let watched =
+                Watched { what, files, load, current: Arc::clone(&current), failure: Arc::clone(&failure) };
             AbortOnDropHandle::new(tokio::spawn(watched.watch(seen)))
         });
-        Ok(Self { current, _watch: watch })
+        Ok(Self { current, failure, _watch: watch })
     }
 }
 
@@ -48,6 +52,12 @@ impl<T> Reloaded<T> {
     /// The value now.
     pub fn get(&self) -> Arc<T> {
         self.current.load_full()
+    }
+
+    /// Why the files as they are now cannot be used, and an older value is;
+    /// none where they can.
+    pub fn failure(&self) -> Option<Arc<String>> {
+        self.failure.load_full()
     }
 }
 
@@ -62,6 +72,7 @@ struct Watched<T, L> {
     files: Vec<PathBuf>,
     load: L,
     current: Arc<ArcSwap<T>>,
+    failure: Arc<ArcSwapOption<String>>,
 }
 
 /// Why the files could not be used the last time.
@@ -103,6 +114,7 @@ impl<T: Send + Sync + 'static, L: Fn() -> Result<T, String> + Send + Sync + 'sta
         match loaded {
             Ok(value) => {
                 self.current.store(Arc::new(value));
+                self.failure.store(None);
                 tracing::info!("{} read again", self.what);
                 None
             }
@@ -110,6 +122,7 @@ impl<T: Send + Sync + 'static, L: Fn() -> Result<T, String> + Send + Sync + 'sta
                 if said.as_ref() != Some(&why) {
                     tracing::error!(error = %why, "{} changed and cannot be used: the old one stays in use", self.what);
                 }
+                self.failure.store(Some(Arc::new(why.clone())));
                 Some(Failure { why, tried: Instant::now() })
             }
         }

@@ -1,12 +1,9 @@
 //! The side of TLS that waits for clients.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Arg;
-use runtime::{
-    options::{Layers, OptionError, value, values},
-    reload::Reloaded,
-};
+use runtime::options::{Layers, OptionError, value, values};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use transport::{
@@ -16,6 +13,7 @@ use transport::{
 
 use crate::expiry::{self, Certificates};
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
+use crate::loaded::{CertificateCheck, Live, Loaded};
 
 /// What a server shows to its clients, and asks of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub struct ServerTls {
 /// Makes connections what they have to be: as they come, or encrypted.
 #[derive(Debug)]
 pub struct Acceptor {
-    config: Option<Reloaded<Arc<ServerConfig>>>,
+    config: Option<Live<ServerConfig>>,
     patience: Duration,
     _expiry: Option<expiry::Watch>,
 }
@@ -65,10 +63,11 @@ impl ServerTls {
         Ok(Some(Self { identity, authorities }))
     }
 
-    fn load(&self) -> Result<Arc<ServerConfig>, String> {
+    fn load(&self) -> Result<Loaded<ServerConfig>, String> {
         let authorities = self.authorities.as_deref().map(Authorities::load).transpose();
         let authorities = authorities.map_err(|error| error.to_string())?;
-        Ok(tls::server_config(&self.identity.load()?, authorities))
+        let config = tls::server_config(&self.identity.load()?, authorities);
+        Ok(Loaded::new(config, Some(self.identity.certificate.clone())))
     }
 
     fn certificates(&self) -> Certificates {
@@ -96,13 +95,19 @@ impl Acceptor {
         let (certificates, paths) = (tls.certificates(), tls.paths());
         let expiry = expiry::watch(certificates.clone());
         let load = move || tls.load().inspect(|_| expiry::say(&certificates));
-        let config = Reloaded::start("certificate", paths, load)?;
+        let config = Live::start(paths, load)?;
         Ok(Self { config: Some(config), patience, _expiry: Some(expiry) })
     }
 
     /// Whether connections are encrypted.
     pub fn is_tls(&self) -> bool {
         self.config.is_some()
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub fn check(&self) -> Option<CertificateCheck> {
+        self.config.as_ref().map(Live::check)
     }
 
     /// Does what is to be done before the first command.
@@ -112,7 +117,7 @@ impl Acceptor {
     pub async fn accept(&self, stream: TcpStream) -> Result<Stream, HandshakeError> {
         match &self.config {
             None => Ok(stream.into()),
-            Some(config) => tls::accept(stream, Arc::clone(&config.get()), self.patience).await,
+            Some(config) => tls::accept(stream, config.config(), self.patience).await,
         }
     }
 }

@@ -3,10 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Arg;
-use runtime::{
-    options::{Layers, OptionError, switch, value, values},
-    reload::Reloaded,
-};
+use runtime::options::{Layers, OptionError, switch, value, values};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use transport::{
@@ -16,6 +13,7 @@ use transport::{
 
 use crate::expiry::{self, Certificates};
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
+use crate::loaded::{CertificateCheck, Live, Loaded};
 
 /// What a client shows to its server, and asks of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +56,7 @@ pub struct Connector {
 
 #[derive(Debug)]
 struct Tls {
-    config: Reloaded<Arc<ClientConfig>>,
+    config: Live<ClientConfig>,
     server_name: Option<String>,
     is_checking: bool,
     is_naming: bool,
@@ -136,6 +134,11 @@ impl Connector {
         Self::reading(tls, paths, Some(watch), move || expiry::say(&certificates))
     }
 
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The same for one connection: nothing is read again.
     ///
     /// # Errors
@@ -153,8 +156,16 @@ impl Connector {
     ) -> Result<Self, String> {
         let server_name = tls.server_name.clone();
         let (is_checking, is_naming) = (tls.is_checking(), tls.is_naming());
-        let config = Reloaded::start("certificate", paths, move || tls.load().inspect(|_| say()))?;
+        let own = tls.identity.as_ref().map(|identity| identity.certificate.clone());
+        let load = move || tls.load().inspect(|_| say()).map(|config| Loaded::new(config, own.clone()));
+        let config = Live::start(paths, load)?;
         Ok(Self { tls: Some(Tls { config, server_name, is_checking, is_naming, _expiry }) })
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub fn check(&self) -> Option<CertificateCheck> {
+        self.tls.as_ref().map(|tls| tls.config.check())
     }
 
     /// Does what is to be done before the first command, within `patience`.
@@ -176,7 +187,7 @@ impl Connector {
             _ => None,
         };
         let name = address.as_deref().unwrap_or(name);
-        let stream = tls::connect(stream, Arc::clone(&tls.config.get()), name, patience).await?;
+        let stream = tls::connect(stream, tls.config.config(), name, patience).await?;
         if tls.is_checking {
             tls::check_server_dates(&stream)?;
         }

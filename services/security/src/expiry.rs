@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -56,11 +56,10 @@ pub(crate) fn say(files: &Certificates) {
             }
         }
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs().cast_signed());
     for path in [&files.own, &files.authorities].into_iter().flatten() {
         for validity in validities(path).unwrap_or_default() {
             let (file, subject) = (path.display(), &validity.subject);
-            let standing = standing(&validity, now);
+            let standing = standing(&validity, now());
             if standing == Standing::Good || !is_news(format!("{file}: {validity:?}")) {
                 continue;
             }
@@ -81,6 +80,24 @@ pub(crate) fn say(files: &Certificates) {
             }
         }
     }
+}
+
+/// Whether a certificate can be used today.
+///
+/// # Errors
+/// One line that names its file and says since when it cannot.
+pub(crate) fn check(file: &Path, validity: &Validity) -> Result<(), String> {
+    let file = file.display();
+    match standing(validity, now()) {
+        Standing::Good | Standing::Soon(_) => Ok(()),
+        Standing::NotYet => Err(format!("{file}: not valid before {}", date(validity.not_before))),
+        Standing::Expired => Err(format!("{file}: expired on {} (renew it)", date(validity.not_after))),
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs().cast_signed())
 }
 
 /// Whether this was not said today: a file may have many uses, such as the CA

@@ -19,7 +19,7 @@ use crate::penalties::owner;
 /// finishes its handshake, at once or over a slow line, is not kept out by
 /// others who never do.
 #[derive(Debug)]
-pub struct Handshakes {
+pub(crate) struct Handshakes {
     slots: Arc<Semaphore>,
     /// Those that are half-open, the oldest first.
     open: Mutex<BTreeMap<u64, HalfOpen>>,
@@ -34,7 +34,7 @@ struct HalfOpen {
 
 /// One handshake's room; given back when it is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     of: Arc<Handshakes>,
     number: u64,
     ends: CancellationToken,
@@ -45,7 +45,7 @@ pub struct Slot {
 
 impl Handshakes {
     /// Room for `most` at once.
-    pub fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(most)),
             open: Mutex::default(),
@@ -56,7 +56,7 @@ impl Handshakes {
     /// Room for a connection from `peer` that is there. Waits only while all
     /// who have room have finished their handshakes, and wait for something
     /// else.
-    pub async fn slot(self: &Arc<Self>, peer: IpAddr) -> Slot {
+    pub(crate) async fn slot(self: &Arc<Self>, peer: IpAddr) -> Slot {
         let permit = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -92,7 +92,7 @@ impl Handshakes {
 impl Slot {
     /// From here on, it counts as one of this address: a proxy has said whose
     /// connection it is.
-    pub fn is_of(&self, peer: IpAddr) {
+    pub(crate) fn is_of(&self, peer: IpAddr) {
         if let Some(half_open) = self.of.open().get_mut(&self.number) {
             half_open.owner = owner(peer);
         }
@@ -101,7 +101,7 @@ impl Slot {
     /// The result of `handshake`, during which this is half-open; none where
     /// it had to make room for a newer one. Afterwards it makes room for
     /// nobody.
-    pub async fn hold<H: Future>(&self, handshake: H) -> Option<H::Output> {
+    pub(crate) async fn hold<H: Future>(&self, handshake: H) -> Option<H::Output> {
         let held = self.ends.run_until_cancelled(handshake).await;
         self.of.open().remove(&self.number);
         held

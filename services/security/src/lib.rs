@@ -7,9 +7,11 @@
 mod acceptor;
 mod access;
 mod connector;
+mod entrance;
 mod expiry;
 mod handshakes;
 mod identity;
+mod loaded;
 mod password;
 mod penalties;
 
@@ -17,8 +19,9 @@ pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
     access::{Access, AccessOptions, Refused, access_arguments},
     connector::{ClientTls, Connector, client_arguments},
-    handshakes::{Handshakes, Slot},
+    entrance::{Entrance, NotEntered, Place},
     identity::IdentityFiles,
+    loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},
 };

@@ -103,6 +103,21 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn status_of(&self, file: &Self::File) -> io::Result<Status>;
+
+    /// How much room there is where a folder is.
+    ///
+    /// # Errors
+    /// The system's.
+    fn space(&self, folder: &Path) -> io::Result<Space>;
+}
+
+/// Room of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Used or not.
+    pub total: u64,
+    /// What this process may still use.
+    pub available: u64,
 }
 
 /// What the spool wants to know of a file.
@@ -214,6 +229,12 @@ impl Disk for RealDisk {
 
     fn status_of(&self, file: &File) -> io::Result<Status> {
         file.metadata().map(|found| status(&found))
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { total: bytes(found.f_blocks), available: bytes(found.f_bavail) })
     }
 }
 

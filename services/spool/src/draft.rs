@@ -95,10 +95,8 @@ impl<D: Disk> Draft<D> {
                 Some(aside) => aside,
                 None => Arc::new(Aside::create(folder)?),
             };
-            let state = &*aside.folder.0;
-            state.disk.write(&aside.file, &last)?;
-            state.disk.flush_data(&aside.file)?;
-            state.place(&aside, &name, overwrite)
+            aside.write_through(&last)?;
+            aside.folder.0.place(&aside, &name, overwrite)
         };
         spawn_blocking(work).await.map_err(io::Error::other)?
     }
@@ -134,7 +132,7 @@ pub(crate) struct Aside<D: Disk> {
 }
 
 impl<D: Disk> Aside<D> {
-    fn create(folder: Folder<D>) -> io::Result<Self> {
+    pub(crate) fn create(folder: Folder<D>) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut made = false;
         loop {
@@ -154,6 +152,19 @@ impl<D: Disk> Aside<D> {
                 }
             }
         }
+    }
+
+    /// Appends all of `bytes`, and makes that survive a power cut.
+    pub(crate) fn write_through(&self, bytes: &[u8]) -> io::Result<()> {
+        let disk = &self.folder.0.disk;
+        disk.write(&self.file, bytes)?;
+        disk.flush_data(&self.file)
+    }
+
+    /// Removes it now, where a drop would say nothing of an error.
+    pub(crate) fn remove(mut self) -> io::Result<()> {
+        *self.placed.get_mut() = true;
+        self.folder.0.disk.remove(&self.path)
     }
 
     pub(crate) fn placed(&self) {

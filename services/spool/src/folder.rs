@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk},
+    disk::{Disk, Identity, RealDisk, Space},
     draft::{Aside, Draft},
     name::{self, EntryName},
     read::{Lease, Reader},
@@ -172,6 +172,31 @@ impl<D: Disk> Folder<D> {
         blocking(move || state.flush()).await
     }
 
+    /// Writes a file aside, brings it to the disk and removes it: whether the
+    /// folder takes files.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn probe(&self) -> io::Result<()> {
+        let folder = self.clone();
+        blocking(move || {
+            let aside = Aside::create(folder)?;
+            let probed = aside.write_through(PROBE);
+            // Even where it could not be written.
+            probed.and(aside.remove())
+        })
+        .await
+    }
+
+    /// How much room there is where the folder is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn space(&self) -> io::Result<Space> {
+        let state = Arc::clone(&self.0);
+        blocking(move || state.disk.space(&state.path)).await
+    }
+
     /// Removes what a crash left aside. Only for who alone uses the folder.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let State { disk, path, .. } = &*self.0;
@@ -301,3 +326,7 @@ fn taken(error: io::Error) -> CommitError {
         _ => CommitError::Io(error),
     }
 }
+
+/// What a probe writes: more than a file system keeps within an inode, so that
+/// a full one is seen.
+const PROBE: &[u8] = &[0; 4096];

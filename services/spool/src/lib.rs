@@ -21,7 +21,7 @@ mod spool;
 
 pub use crate::{
     commit::CommitError,
-    disk::{Disk, Identity, RealDisk, Status},
+    disk::{Disk, Identity, RealDisk, Space, Status},
     draft::Draft,
     folder::Folder,
     name::{EntryName, EntryNameError, RESERVED},

@@ -22,6 +22,8 @@ pub struct Reader<D: Disk = RealDisk> {
     identity: Identity,
     /// Bytes that were handed out.
     offset: u64,
+    /// Bytes of a piece.
+    piece: usize,
     /// The piece that is being read ahead, or the whole of a small file.
     ahead: Option<Ahead>,
 }
@@ -54,12 +56,27 @@ impl<D: Disk> Reader<D> {
             ahead = Some(Ahead::Read(read_piece(&state.disk, &file, 0, buffer, found.size)?));
         }
         let (state, file) = (Arc::clone(state), Arc::new(file));
-        Ok(Some(Self { state, file, size: found.size, identity: found.identity, offset: 0, ahead }))
+        // A sixteenth of a large file, at most: each piece is handed from
+        // thread to thread, which costs more than a copy of the smallest.
+        let piece = (found.size / 16).clamp(PIECE, LARGEST_PIECE) as usize;
+        Ok(Some(Self { state, file, size: found.size, identity: found.identity, offset: 0, piece, ahead }))
     }
 
     /// Bytes of the file, when it was opened.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes that reading it takes: two pieces, or the whole of a small file.
+    pub fn room(&self) -> usize {
+        (2 * self.piece).min(usize::try_from(self.size).unwrap_or(usize::MAX))
+    }
+
+    /// Has it read within so many bytes.
+    pub fn read_within(&mut self, room: usize) {
+        if room < self.room() {
+            self.piece = (room / 2).max(1);
+        }
     }
 
     /// The next piece, read into `spent` (whose capacity is a piece's size;
@@ -94,15 +111,9 @@ impl<D: Disk> Reader<D> {
         blocking(move || work(&mut Contents { state: &state, file: &file, offset: 0, size })).await
     }
 
-    /// A sixteenth of a large file, at most: each piece is handed from thread
-    /// to thread, which costs more than a copy of the smallest.
-    fn piece_size(&self) -> usize {
-        (self.size / 16).clamp(PIECE, LARGEST_PIECE) as usize
-    }
-
     fn read(&self, mut buffer: Vec<u8>) -> JoinHandle<io::Result<Vec<u8>>> {
         if buffer.capacity() == 0 {
-            buffer.reserve_exact(self.piece_size());
+            buffer.reserve_exact(self.piece);
         }
         let (state, file, offset) = (Arc::clone(&self.state), Arc::clone(&self.file), self.offset);
         let left = self.size - self.offset;

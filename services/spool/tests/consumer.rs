@@ -4,7 +4,7 @@
 
 use std::{ffi::OsStr, fs, io, path::Path};
 
-use spool::{Disk, EntryName, RealDisk, Spool, Status};
+use spool::{Disk, EntryName, RealDisk, Space, Spool, Status};
 
 #[tokio::test]
 async fn a_file_that_a_consumer_removes_first_is_gone_all_the_same() {
@@ -79,5 +79,9 @@ impl Disk for ConsumerIsFirst {
 
     fn status_of(&self, file: &fs::File) -> io::Result<Status> {
         RealDisk.status_of(file)
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        RealDisk.space(folder)
     }
 }

@@ -6,6 +6,7 @@ mod incoming;
 use std::io;
 
 use protocol::{ClientError, FileName, Verb, piece_size};
+use security::CertificateCheck;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
@@ -22,6 +23,28 @@ pub(crate) enum Destination {
     Folder(Incoming),
     /// Sent on; the receipt stands for durable and for published.
     Server(Central),
+}
+
+impl Destination {
+    /// Whether files can go there: one is written and removed, or the server
+    /// is connected to.
+    pub(crate) async fn probe(&self) -> Result<(), DestinationError> {
+        match self {
+            Self::Folder(incoming) => Ok(incoming.probe().await?),
+            Self::Server(central) => {
+                let _ = central.0.connect().await?.quit().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the certificates for it are in order; none without any.
+    pub(crate) fn check(&self) -> Option<CertificateCheck> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Server(central) => central.0.check(),
+        }
+    }
 }
 
 /// Why a file is not safe at its destination. It stays at its source.

@@ -14,11 +14,18 @@ mod suspects;
 mod taker;
 mod upstream;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use protocol::Deadline;
-use runtime::{drain::Drain, logs};
+use runtime::{
+    drain::Drain,
+    health::Health,
+    http::Http,
+    limits::{Buffers, LEAST},
+    logs,
+};
+use security::all_certificates;
 
 pub use crate::options::Options;
 use crate::{
@@ -55,7 +62,10 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 /// What ends the start: the incoming folder.
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
-    let destination = match options.destination {
+    let health = Health::new(drain.watch());
+    let reachable = health.check("destination");
+    let http = Http::start(options.http_address, &health).await?;
+    let destination = Arc::new(match options.destination {
         options::Destination::Server { address, password, tls } => {
             // As the documented sync_timeout and sync_retries.
             let deadline = Deadline::new(Duration::from_secs(10), 3);
@@ -67,12 +77,19 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             incoming.warn_of_orphans(&named.collect::<Vec<_>>());
             Destination::Folder(incoming)
         }
-    };
+    });
+    let connections: usize = options.sources.iter().map(|source| source.connections).sum();
+    // Two pieces and what is held of a file; small where all at once would be
+    // too much.
+    let room = Buffers::of_this_process().left() / connections.max(1) / 3;
     let tracker = drain.tracker();
     let mut pulled = Vec::new();
-    for source in options.sources {
+    let mut certificates: Vec<_> = destination.check().into_iter().collect();
+    for mut source in options.sources {
+        source.block_size = source.block_size.min(room.max(LEAST / 2));
         let watch = drain.watch();
         let source = Source::new(source, &destination, watch.clone())?;
+        certificates.extend(source.check());
         let once = options.once;
         pulled.push(tracker.spawn(async move {
             let work = async {
@@ -87,6 +104,16 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             watch.unless_cut(work).await.unwrap_or(Emptied::No)
         }));
     }
+    if let Some(check) = all_certificates(certificates) {
+        health.ask("certificates", check);
+    }
+    // The folder is ours alone until the end, whether it is probed or not.
+    let probed = Arc::clone(&destination);
+    let probe = move || {
+        let destination = Arc::clone(&probed);
+        async move { destination.probe().await.map_err(|error| error.to_string()) }
+    };
+    let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
     tracing::info!(sources = pulled.len(), "pulling");
     let all = async {
         let mut emptied = true;
@@ -101,5 +128,13 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         () = watch.started() => !options.once,
     };
     drain.finish(options.drain_timeout).await;
+    drop(probing);
+    http.end().await;
+    drop(destination);
     Ok(emptied)
 }
+
+/// How often the destination is tried, and how long that may last: a folder is
+/// written to, a server connected to.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);

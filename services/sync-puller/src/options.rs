@@ -4,7 +4,7 @@
 mod arguments;
 mod tls;
 
-use std::{collections::HashSet, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use protocol::Deadline;
 use runtime::{
@@ -31,6 +31,8 @@ pub struct Options {
     pub once: bool,
     /// How long a drain waits for transfers.
     pub drain_timeout: Duration,
+    /// Where HTTP is answered.
+    pub http_address: Option<SocketAddr>,
     /// The log.
     pub logs: logs::Settings,
 }
@@ -126,6 +128,7 @@ impl Options {
             destination: given.destination()?,
             once: layers.switch("once"),
             drain_timeout: layers.get("drain-timeout").copied().unwrap_or(Duration::from_secs(25)),
+            http_address: layers.get("http-addr").copied(),
             logs: logs::Settings::from_layers(layers),
         })
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{ClientError, ConnectionError, FileName, NameRules};
 use runtime::drain::DrainWatch;
+use security::CertificateCheck;
 
 use crate::{
     destination::{CentralSession, Destination, DestinationError, Intake},
@@ -137,6 +138,12 @@ impl Source {
             said: (0, 0),
             drain,
         })
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub(crate) fn check(&self) -> Option<CertificateCheck> {
+        self.upstream.check()
     }
 
     /// Lists what the source has, settles what a crash or a lost connection

@@ -7,7 +7,7 @@ use std::sync::{
 
 use protocol::{Client, ClientError, ConnectionError, Deadline};
 use runtime::options::SecretSource;
-use security::{ClientTls, Connector, Password};
+use security::{CertificateCheck, ClientTls, Connector, Password};
 use transport::{
     Address, DialError, Stream, dial,
     tls::{HandshakeError, NameCheck, has_alternative_names},
@@ -85,6 +85,12 @@ impl Upstream {
             })?;
         }
         Ok(session)
+    }
+
+    /// Whether the certificates are in order; none where connections are not
+    /// encrypted.
+    pub(crate) fn check(&self) -> Option<CertificateCheck> {
+        self.connector.check()
     }
 
     /// Says once that a certificate was taken by its authority alone.

@@ -11,6 +11,6 @@ pub mod tls;
 pub use crate::{
     dialer::{Address, AddressError, DialError, Dialer, dial},
     http_connect::{HttpProxy, TunnelError},
-    listener::{ListenError, Listeners},
+    listener::{ListenError, Listeners, Sockets},
     stream::Stream,
 };

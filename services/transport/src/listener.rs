@@ -11,6 +11,10 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Sockets that peers can connect to, and that nobody accepts from yet.
+#[derive(Debug)]
+pub struct Sockets(Vec<std::net::TcpListener>);
+
 /// Sockets that wait for peers, as one.
 #[derive(Debug)]
 pub struct Listeners(Vec<TcpListener>);
@@ -38,12 +42,12 @@ pub enum ListenError {
     },
 }
 
-// === impl Listeners ===
+// === impl Sockets ===
 
-impl Listeners {
+impl Sockets {
     /// Listens on `port` of every address that each of `hosts` (addresses of
-    /// IPv4 or IPv6, or names) stands for. Port 0 takes a free one. Must be
-    /// called within a tokio runtime; blocks while names are resolved.
+    /// IPv4 or IPv6, or names) stands for. Port 0 takes a free one. Blocks
+    /// while names are resolved.
     ///
     /// An IPv6 address does not take IPv4 along, so that `0.0.0.0` and `::`
     /// can both be given.
@@ -60,10 +64,10 @@ impl Listeners {
         }
         addresses.sort_unstable();
         addresses.dedup();
-        let listeners = addresses
+        let sockets = addresses
             .into_iter()
             .map(|address| listen(address).map_err(|error| ListenError::Bind { address, error }));
-        Ok(Self(listeners.collect::<Result<_, _>>()?))
+        Ok(Self(sockets.collect::<Result<_, _>>()?))
     }
 
     /// Where they listen.
@@ -71,9 +75,23 @@ impl Listeners {
     /// # Errors
     /// The system's.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.0.iter().map(TcpListener::local_addr).collect()
+        self.0.iter().map(std::net::TcpListener::local_addr).collect()
     }
 
+    /// Begins to accept from them in the current tokio runtime; each of
+    /// several that do has a part of the connections.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listeners(&self) -> io::Result<Listeners> {
+        let listener = |socket: &std::net::TcpListener| TcpListener::from_std(socket.try_clone()?);
+        Ok(Listeners(self.0.iter().map(listener).collect::<io::Result<_>>()?))
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
     /// The next connection of any of them; where one came from has the last
     /// turn the next time. What cannot be accepted is logged: out of
     /// descriptors or memory, it is tried again a little later, as what runs
@@ -113,7 +131,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -121,9 +139,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A restart does not wait for what the last run left in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    // What is accepted has it from here: what comes in small pieces goes out as
+    // it comes.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -143,25 +164,25 @@ const BACKLOG: i32 = 4096;
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn every_address_of_a_list_is_listened_on_once() {
+    #[test]
+    fn every_address_of_a_list_is_listened_on_once() {
         let hosts = ["127.0.0.1", "localhost", "127.0.0.2"].map(String::from);
-        let listeners = Listeners::bind(&hosts, 0).unwrap();
+        let sockets = Sockets::bind(&hosts, 0).unwrap();
         let mut hosts: Vec<_> =
-            listeners.addresses().unwrap().iter().map(|address| address.ip().to_string()).collect();
+            sockets.addresses().unwrap().iter().map(|address| address.ip().to_string()).collect();
         hosts.retain(|host| host.starts_with("127"));
         assert_eq!(hosts, ["127.0.0.1", "127.0.0.2"]);
     }
 
-    #[tokio::test]
-    async fn what_cannot_be_listened_on_is_said_clearly() {
-        let taken = Listeners::bind(&["127.0.0.1".into()], 0).unwrap();
+    #[test]
+    fn what_cannot_be_listened_on_is_said_clearly() {
+        let taken = Sockets::bind(&["127.0.0.1".into()], 0).unwrap();
         let port = taken.addresses().unwrap()[0].port();
-        let error = Listeners::bind(&["127.0.0.1".into()], port).unwrap_err().to_string();
+        let error = Sockets::bind(&["127.0.0.1".into()], port).unwrap_err().to_string();
         assert!(error.contains("another process listens there"), "{error}");
-        let error = Listeners::bind(&["192.0.2.1".into()], 0).unwrap_err().to_string();
+        let error = Sockets::bind(&["192.0.2.1".into()], 0).unwrap_err().to_string();
         assert!(error.contains("not an address of this machine"), "{error}");
-        let error = Listeners::bind(&["no such host".into()], 0).unwrap_err().to_string();
+        let error = Sockets::bind(&["no such host".into()], 0).unwrap_err().to_string();
         assert!(error.starts_with("address no such host: cannot be resolved"), "{error}");
     }
 }

@@ -83,11 +83,21 @@ pub async fn write(stream: &mut TcpStream, client: SocketAddr, reached: SocketAd
         // A header has one family.
         _ => (as_ipv6(client), as_ipv6(reached)),
     };
-    let mut header = Vec::new();
-    ProxyHeader::with_address(ProxiedAddress::stream(client, reached))
-        .encode_v2(&mut header)
-        .map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
-    stream.write_all(&header).await
+    send(stream, ProxyHeader::with_address(ProxiedAddress::stream(client, reached))).await
+}
+
+/// Writes the header of a connection that is the proxy's own.
+///
+/// # Errors
+/// The connection's.
+pub async fn write_own(stream: &mut TcpStream) -> io::Result<()> {
+    send(stream, ProxyHeader::with_local()).await
+}
+
+async fn send(stream: &mut TcpStream, header: ProxyHeader<'_>) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    header.encode_v2(&mut bytes).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+    stream.write_all(&bytes).await
 }
 
 fn as_ipv6(address: SocketAddr) -> SocketAddr {

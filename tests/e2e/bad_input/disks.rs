@@ -6,7 +6,7 @@ use tests::{Receiver, eventually, left_aside};
 
 #[test]
 fn a_full_disk_is_a_refusal_that_the_peer_understands() {
-    let receiver = Receiver::builder().args(["-I"]).on_tmpfs("size=256k").start();
+    let receiver = Receiver::builder().args(["-I", "--reserve-space", "0"]).on_tmpfs("size=256k").start();
     let filler = receiver.spool().join("filler");
     let _ = fs::write(&filler, vec![0; 1 << 20]);
     let mut peer = receiver.connect();
@@ -26,7 +26,8 @@ fn a_full_disk_is_a_refusal_that_the_peer_understands() {
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_of_a_body_leaves_the_connection_usable() {
-    let receiver = Receiver::builder().args(["-I", "-m", "100MB"]).on_tmpfs("size=2m").start();
+    let receiver =
+        Receiver::builder().args(["-I", "-m", "100MB", "--reserve-space", "0"]).on_tmpfs("size=2m").start();
     let mut peer = receiver.connect();
     peer.store("first", [b'1'; 100_000]);
     assert_eq!(peer.ask("SEND <big> SIZE 20000000"), "SEND OK");
@@ -42,7 +43,10 @@ fn a_disk_that_fills_up_in_the_middle_of_a_body_leaves_the_connection_usable() {
 
 #[test]
 fn a_full_disk_keeps_what_was_to_be_overwritten() {
-    let receiver = Receiver::builder().args(["-I", "-o", "-m", "100MB"]).on_tmpfs("size=1m").start();
+    let receiver = Receiver::builder()
+        .args(["-I", "-o", "-m", "100MB", "--reserve-space", "0"])
+        .on_tmpfs("size=1m")
+        .start();
     let mut peer = receiver.connect();
     peer.store("a.data", b"old");
     assert_eq!(peer.ask("SEND <a.data> SIZE 3000000"), "SEND OK");

@@ -128,6 +128,8 @@ const SECONDS: &str = "whole seconds from 1 to 86400 are needed";
 const RETRIES: &str = "a whole number from 0 to 1000 is needed";
 const CONNECTIONS: &str = "a whole number from 1 to 1000000 is needed";
 const SIZES: &str = "bytes from 1 to 18446744073709551615 are needed";
+const RESERVES: &str = "bytes from 0 to 18446744073709551615 are needed";
+const HTTP: &str = "such as 0.0.0.0:8080 or [::]:8080 (port 0 takes a free one)";
 const BLOCKS: &str = "bytes from 512 to 1048576 are needed";
 
 /// Arguments, and what the line must say. The address and the spool follow
@@ -159,6 +161,12 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["--log-format", "xml"], &["--log-format", r#""xml""#, "allowed are auto, human, json"]),
     (&["--block-size", "1"], &["--block-size", r#""1""#, BLOCKS]),
     (&["--drain-timeout", "0"], &["--drain-timeout", r#""0""#, SECONDS]),
+    (&["--http-addr", "8080"], &["--http-addr", r#""8080""#, HTTP]),
+    (&["--http-addr", "localhost:8080"], &["--http-addr", r#""localhost:8080""#, HTTP]),
+    (&["--http-addr", "127.0.0.1:65536"], &["--http-addr", HTTP]),
+    (&["--http-addr", "192.0.2.1:0"], &["--http-addr: 192.0.2.1:0", "it is not an address of this machine"]),
+    (&["--reserve-space", "1%"], &["--reserve-space", r#""1%""#, RESERVES]),
+    (&["--reserve-space", "-1"], &["--reserve-space", r#""-1""#, RESERVES]),
     (&["--password-file", "/missing"], &["--password-file", "/missing", "No such file"]),
     (&["-x", ""], &["-x/--password"]),
     (&["-Z"], &["-Z", "no such option", "--help"]),
@@ -175,6 +183,8 @@ const VARIABLES: &[(&str, &str, &[&str])] = &[
     ("TENTACLE_TIMEOUT", "0", &[SECONDS]),
     ("TENTACLE_DRAIN_TIMEOUT", "0", &[SECONDS]),
     ("TENTACLE_BLOCK_SIZE", "1", &[BLOCKS]),
+    ("TENTACLE_HTTP_ADDR", ":8080", &[HTTP]),
+    ("TENTACLE_RESERVE_SPACE", "much", &[RESERVES]),
     ("TENTACLE_LOG_FORMAT", "xml", &["allowed are auto, human, json"]),
     ("TENTACLE_FILTERS", "(:conf", &["the pattern is not valid"]),
     ("TENTACLE_CONFIG", "/missing", &["No such file"]),
@@ -201,6 +211,8 @@ const TOKENS: &[(&str, &str, &[&str])] = &[
     ("timeout", "none", &[SECONDS]),
     ("verbose", "3", &["allowed are 0, 1 (verbose) and 2 (very verbose)"]),
     ("block_size", "0", &[BLOCKS]),
+    ("http_addr", "0.0.0.0", &[HTTP]),
+    ("reserve_space", "-1", &[RESERVES]),
 ];
 
 const NOT_YET: &[(&[&str], &[&str])] = &[

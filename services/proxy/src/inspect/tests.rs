@@ -45,27 +45,56 @@ fn what_was_sent_ahead_of_a_refusal_is_commands() {
 }
 
 #[test]
-fn a_body_far_ahead_of_the_answer_is_neither_held_nor_lost() {
-    let mut inspector = Inspector::new();
+fn who_is_far_ahead_of_the_answers_waits_for_them() {
+    let mut inspector = Inspector::new(false);
+    let mut sent = 0;
     inspector.feed(Client, b"SEND <a> SIZE 1000000\n");
-    for _ in 0..100 {
-        assert_eq!(inspector.feed(Client, &[b'x'; 9000]), []);
+    while inspector.listens(Client) {
+        assert_eq!(inspector.feed(Client, &[b'x'; 9000]), (9000, vec![]));
         assert_eq!(inspector.ahead(Client), 0);
-        assert!(inspector.client.bytes.capacity() <= 4 * KEPT, "{}", inspector.client.bytes.capacity());
+        sent += 9000;
     }
+    assert_eq!(sent, 36_000);
     inspector.feed(Server, b"SEND OK\n");
-    assert_eq!(inspector.ahead(Client), 100_000);
-    assert!(inspector.client.bytes.is_empty());
-    assert_eq!(inspector.moved(Client, 99_999), []);
-    assert_eq!(inspector.feed(Client, b"xQUIT\n"), []);
+    assert!(inspector.listens(Client));
+    assert_eq!(inspector.ahead(Client), 1_000_000 - 36_000);
+    assert_eq!(inspector.client.len(), 0);
+    assert_eq!(inspector.moved(Client, 1_000_000 - 36_001), []);
+    assert_eq!(inspector.feed(Client, b"xQUIT\n").1, []);
     let transfer = Transfer { verb: Verb::Send, name: "a".into(), size: 1_000_000 };
-    assert_eq!(inspector.feed(Server, b"SEND OK\n"), [Event::Passed(transfer), Event::Quit]);
+    assert_eq!(inspector.feed(Server, b"SEND OK\n").1, [Event::Passed(transfer), Event::Quit]);
+    inspector.feed(Client, &[b'x'; 90_000]);
+    assert!(inspector.listens(Client), "to what nobody reads");
 }
 
 #[test]
-fn commands_too_far_ahead_are_not_followed() {
-    let features = b"FEATURES\n".repeat(2 * KEPT / 9 + 2);
-    assert_eq!(said(&[(Client, features)]), ["foreign: one side is too far ahead of the other's answers"]);
+fn much_that_is_ahead_is_read_in_little_time() {
+    let count = 700_000;
+    let mut inspector = Inspector::new(false);
+    inspector.feed(Client, &b"FEATURES\n".repeat(count));
+    inspector.feed(Server, &b"FEATURES OK\n".repeat(count));
+    assert_eq!((inspector.client.len(), inspector.server.len()), (0, 0));
+    assert!(matches!(inspector.phase, Phase::Command));
+}
+
+#[test]
+fn a_strict_one_holds_what_may_turn_out_to_be_something_else() {
+    let mut inspector = Inspector::new(true);
+    let mut passed = Vec::new();
+    let mut client = |inspector: &mut Inspector, bytes: &[u8]| {
+        let (straight, events) = inspector.feed(Client, bytes);
+        passed.extend_from_slice(&bytes[..straight]);
+        passed.extend(inspector.released(Client));
+        (passed.len(), events)
+    };
+    assert_eq!(client(&mut inspector, b"SEND <a> SIZ"), (0, vec![]));
+    assert_eq!(client(&mut inspector, b"E 3\nabcQU").0, 16, "the line, and nothing that may be refused");
+    assert_eq!(inspector.feed(Server, b"SEND OK\n"), (8, vec![]));
+    assert_eq!(client(&mut inspector, b"I").0, 19, "the body");
+    inspector.feed(Server, b"SEND OK\n");
+    assert_eq!(client(&mut inspector, b"T\n"), (24, vec![Event::Quit]));
+    assert_eq!(client(&mut inspector, b"x"), (24, vec![Event::Foreign(Foreign::BehindQuit)]));
+    assert_eq!(passed, b"SEND <a> SIZE 3\nabcQUIT\n");
 }
 
 #[test]
@@ -78,8 +107,8 @@ fn what_is_not_tentacle_is_known_by_its_first_bytes() {
     assert_eq!(said(&[(Client, hello)]), ["foreign: TLS, which only its two ends can read"]);
     assert_eq!(said(&[(Server, b"220 mail.example\r\n".to_vec())]), ["foreign: the server spoke unasked"]);
     let long = [b"SEND <", &[b'a'; MAX_LINE][..]].concat();
-    assert_eq!(said(&[(Client, long)]), ["foreign: a line of more than 8192 bytes"]);
-    let mut inspector = Inspector::new();
+    assert_eq!(said(&[(Client, long)]), ["foreign: a line of more than 65536 bytes"]);
+    let mut inspector = Inspector::new(false);
     inspector.feed(Client, b"GET");
     assert_eq!([Client, Server].map(|from| inspector.ahead(from)), [u64::MAX; 2]);
 }
@@ -121,6 +150,42 @@ proptest! {
         prop_assert_eq!(said(&cut(&pieces, &cuts)), expected.clone());
         let ahead = [Client, Server].map(|from| (from, all_from(from, &pieces)));
         prop_assert_eq!(said(&cut(&ahead, &cuts)), expected);
+    }
+
+    #[test]
+    fn a_strict_one_passes_all_of_a_session_and_nothing_before_its_turn(
+        transfers in vec(any_transfer(), 0..6),
+        cuts in vec(1..200usize, 0..200),
+    ) {
+        let mut pieces: Vec<_> = transfers.into_iter().flat_map(|(pieces, _)| pieces).collect();
+        pieces.retain(|(_, bytes)| !bytes.is_empty());
+        let mut inspector = Inspector::new(true);
+        let mut in_turn = Vec::new();
+        // All of the client's at once, and then the answers one by one.
+        let (straight, _) = inspector.feed(Client, &all_from(Client, &pieces));
+        prop_assert_eq!(straight, 0);
+        for piece in &pieces {
+            let (from, bytes) = piece;
+            match from {
+                Client => in_turn.extend_from_slice(bytes),
+                Server => {
+                    prop_assert_eq!(inspector.released(Client), mem::take(&mut in_turn));
+                    inspector.feed(Server, bytes);
+                }
+            }
+        }
+        prop_assert_eq!(inspector.released(Client), in_turn);
+        // In whatever pieces it comes.
+        let mut inspector = Inspector::new(true);
+        let mut passed = Vec::new();
+        for (from, bytes) in cut(&pieces, &cuts) {
+            let (straight, _) = inspector.feed(from, &bytes);
+            if from == Client {
+                passed.extend_from_slice(&bytes[..straight]);
+            }
+            passed.extend(inspector.released(Client));
+        }
+        prop_assert_eq!(passed, all_from(Client, &pieces));
     }
 }
 
@@ -215,10 +280,10 @@ fn cut(pieces: &[Piece], sizes: &[usize]) -> Vec<Piece> {
 
 /// What an inspector says of a session.
 fn said(pieces: &[Piece]) -> Vec<String> {
-    let mut inspector = Inspector::new();
+    let mut inspector = Inspector::new(false);
     let mut events = Vec::new();
     for (from, bytes) in pieces {
-        events.extend(inspector.feed(*from, bytes));
+        events.extend(inspector.feed(*from, bytes).1);
     }
     events.extend(inspector.finish());
     events.iter().filter_map(in_words).collect()

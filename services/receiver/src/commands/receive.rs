@@ -45,6 +45,8 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], form: Form) -> Resul
 
 /// Sends the whole of a file that was announced.
 pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Result<(), SessionEnd> {
+    let room = session.site.buffers.take(reader.room());
+    reader.read_within(room.bytes());
     let mut left = reader.size();
     let mut spent = Vec::new();
     while left > 0 {
@@ -65,8 +67,10 @@ pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Res
 async fn send_packed(session: &mut Session, name: &[u8], reader: &Reader) -> Result<(), SessionEnd> {
     let verb = Verb::Zrecv;
     let member = name.to_vec();
-    let measured = reader
-        .with_contents(move |from| Measured::of(&member, from, Measured::PIECE).map_err(io::Error::other));
+    let room = session.site.buffers.take(Measured::PIECE);
+    let keep = room.bytes();
+    let measured =
+        reader.with_contents(move |from| Measured::of(&member, from, keep).map_err(io::Error::other));
     let measured = match measured.await {
         Ok(measured) => measured,
         Err(error) => {

@@ -35,6 +35,13 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], size: u64, form: For
             }
         }
     }
+    let _admitted = match session.site.reserve.admit(size).await {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            let full = said_to_peer(&io::ErrorKind::StorageFull.into());
+            return session.refuse(verb, name, Refusal::Other(full.into()), &why).await;
+        }
+    };
     session.connection.write_reply(&Reply::Ok(verb)).await?;
     session.connection.begin_body(size);
     let stored = match form {
@@ -100,7 +107,9 @@ impl From<CommitError> for NotStored {
 
 async fn store(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
     let mut draft = place.folder.draft();
-    let mut piece = Vec::with_capacity(piece_size(size));
+    // One is filled while the other is written.
+    let room = session.site.buffers.take(piece_size(size).saturating_mul(2));
+    let mut piece = Vec::with_capacity(room.bytes().div_ceil(2));
     loop {
         while session.connection.body_left() > 0 && piece.len() < piece.capacity() {
             session.connection.read_body(&mut piece).await?;
@@ -116,14 +125,16 @@ async fn store(session: &mut Session, place: &Place, size: u64) -> Result<u64, N
 async fn store_unpacked(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
     let mut draft = place.folder.draft();
     let mut unpacker = Unpacker::new(session.site.max_size.saturating_mul(MAX_EXPANSION));
-    let mut packed = Vec::with_capacity(piece_size(size));
-    let mut plain = Vec::with_capacity(piece_size(size));
+    let room = session.site.buffers.take(3 * PIECE.min(piece_size(size)));
+    let piece = room.bytes().div_ceil(3);
+    let mut packed = Vec::with_capacity(piece);
+    let mut plain = Vec::with_capacity(piece);
     while session.connection.read_body(&mut packed).await? > 0 {
         // Deflate expands at most 1032 times, so that a small bite bounds
         // what `plain` grows to.
         for bite in packed.chunks(BITE) {
             unpacker.write(bite, &mut plain)?;
-            if plain.len() >= PIECE {
+            if plain.len() >= piece {
                 plain = draft.write(plain).await?;
             }
         }

@@ -30,6 +30,17 @@ pub fn listening() -> Vec<Arg> {
     ]
 }
 
+/// `http-addr`, where a service tells how it is.
+pub fn http_address() -> Arg {
+    value(
+        "http-addr",
+        None,
+        "ADDRESS:PORT",
+        "Answer HTTP there: /livez, and /readyz with the checks by name (?verbose) [default: off]",
+    )
+    .value_parser(values::socket_address)
+}
+
 /// How long a service waits: `timeout`, `retries` and `drain-timeout`.
 pub fn waiting() -> Vec<Arg> {
     vec![

@@ -1,5 +1,6 @@
 //! Parsers of the values that several programs take, for `clap::Arg::value_parser`.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,6 +13,14 @@ pub fn port(text: &str) -> Result<u16, String> {
     whole_number(text, 1..=65535)
         .and_then(|port| u16::try_from(port).ok())
         .ok_or_else(|| "a port is a whole number from 1 to 65535".to_owned())
+}
+
+/// An address with a port, as [`SocketAddr`]; port 0 stands for a free one.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an address and a port are needed, such as 0.0.0.0:8080 or [::]:8080 (port 0 takes a free one)"
+            .to_owned()
+    })
 }
 
 /// Whole seconds from 1 to 86400 (a day), as [`Duration`].
@@ -96,6 +105,17 @@ mod tests {
         assert_eq!((port("1"), port("65535")), (Ok(1), Ok(65535)));
         for wrong in ["", "0", "65536", "-1", "+1", "1.0", " 1", "99999999999999999999999", "tcp"] {
             assert!(port(wrong).unwrap_err().contains("from 1 to 65535"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_address_has_a_port() {
+        assert_eq!(socket_address("0.0.0.0:0").unwrap().port(), 0);
+        assert!(socket_address("[::1]:8080").unwrap().is_ipv6());
+        for wrong in
+            ["", "8080", ":8080", "localhost:8080", "127.0.0.1", "127.0.0.1:65536", "::1:8080", "[::1]"]
+        {
+            assert!(socket_address(wrong).unwrap_err().contains("such as 0.0.0.0:8080"), "{wrong:?}");
         }
     }
 

@@ -59,6 +59,14 @@ impl Incoming {
         Ok(Intake { staged, published: Folder::shared(&self.path, folder), overwrite: self.overwrite })
     }
 
+    /// Whether the folder takes files.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) async fn probe(&self) -> std::io::Result<()> {
+        Folder::shared(&self.path, "").probe().await
+    }
+
     /// Warns of staged files of sources and folders that are not among these:
     /// they wait until theirs is back. Blocks.
     pub(crate) fn warn_of_orphans(&self, named: &[(Address, String)]) {

@@ -6,7 +6,7 @@ use clap::{Arg, Command, value_parser};
 use runtime::{
     logs,
     options::{
-        FileFormat, Program, Sets, Token, switch, value,
+        FileFormat, Program, Sets, Token, service, switch, value,
         values::{self, port, seconds},
     },
 };
@@ -25,6 +25,7 @@ pub fn program(name: &'static str) -> Program {
         .args(tls::SYNC.arguments("the sources"))
         .args(destination())
         .args(tls::FORWARD.arguments("the server of --forward-to"))
+        .arg(service::http_address())
         .args(logs::arguments());
     Program::new(command).secrets(&["password", "forward-password"]).file(
         "server-config",
@@ -118,6 +119,7 @@ const TOKENS: &[Token] = &[
     Token { name: "sync_retries", sets: Sets::Value("sync-retries") },
     Token { name: "sync_timeout", sets: Sets::Value("sync-timeout") },
     Token { name: "incomingdir", sets: Sets::Value("incoming-dir") },
+    Token { name: "http_addr", sets: Sets::Value("http-addr") },
 ];
 
 const AFTER_HELP: &str = "\

@@ -215,7 +215,8 @@ fn the_announcement_of_the_next_file_does_not_show_that_the_last_one_is_gone() {
     let (incoming, address) = (incoming(), peer.start());
     let one_by_one = ["--sync-mode", "fast", "--connections", "1"];
     assert_eq!(pull(&address, incoming.path(), &one_by_one).status.code(), Some(1));
-    assert_eq!(peer.commands()[2..], ["MV <a.data>", "MV <b.data>"]);
+    let moves = peer.commands().into_iter().filter(|command| command.starts_with("MV"));
+    assert_eq!(moves.collect::<Vec<_>>(), ["MV <a.data>", "MV <b.data>"]);
     assert_eq!(found(incoming.path()), files([]), "not published: its source may have it yet");
     peer.mend("b.data");
     let output = pull(&address, incoming.path(), &one_by_one);

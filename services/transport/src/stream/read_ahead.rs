@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -31,6 +32,10 @@ pub struct ReadAhead {
 impl ReadAhead {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, ahead: BytesMut::new(), more: false }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
     }
 }
 
