@@ -18,7 +18,7 @@ PROGRAMS = {
     "check": "tentacle_client",
 }
 # Options that the programs are still to get.
-TO_COME = {"--http-addr", "--check"}
+TO_COME = {"--check"}
 SECONDS = 30
 
 
@@ -101,6 +101,7 @@ def mounted(tmp_path):
         variables = {name: here(value.replace("$$", "$")) for name, value in variables.items()}
         # No more than this machine may have.
         variables["TENTACLE_ADDRESSES"] = "127.0.0.1"
+        variables["TENTACLE_HTTP_ADDR"] = "127.0.0.1:0"
         said = "\n".join([*variables.values(), sources and here(sources)])
         (tmp_path / "spool").mkdir(exist_ok=True)
         for name in set(re.findall(re.escape(str(tmp_path)) + r"/etc/[\w./-]+", said)):
