@@ -16,7 +16,7 @@ NEXTEST := $(shell PATH='$(PATH)' command -v cargo-nextest 2>/dev/null)
 DENY := $(shell PATH='$(PATH)' command -v cargo-deny 2>/dev/null)
 MACHETE := $(shell PATH='$(PATH)' command -v cargo-machete 2>/dev/null)
 
-.PHONY: help demo test bench lint fmt toolchain
+.PHONY: help demo test bench images lint fmt toolchain
 
 help: ## Show this list
 	@echo 'Usage: make COMMAND'
@@ -33,12 +33,19 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	@status=0; \
 	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
 	PROFILE=$(PROFILE) tests/chart/run || status=1; \
+	PROFILE=$(PROFILE) tests/deploy/run || status=1; \
+	if [ -n "$$KUBECONFIG" ] && [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
+	tests/kubernetes/run || status=1; \
 	exit $$status
 
 bench: ## Measure against what this machine's disk does
 	@tests/toolchain.sh tests
 	$(CARGO) build --quiet --release --workspace --bins
 	$(CARGO) run --quiet --release --package bench
+
+images: toolchain ## Build this machine's container images into target/images, and measure them
+	@deploy/images.sh
+	@tests/deploy/measure.py
 
 lint: toolchain ## Check form, lints, documentation and dependencies
 	$(CARGO) fmt --all --check

@@ -209,8 +209,14 @@ impl Intake {
     /// Makes what was published survive a power cut under its new name. Until
     /// then it would be found staged.
     pub(crate) async fn flush(&self) -> Result<(), DestinationError> {
-        self.published.flush().await?;
-        Ok(self.staged.flush().await?)
+        for folder in [&self.published, &self.staged] {
+            match folder.flush().await {
+                // Made with its first file, which has not come yet.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                flushed => flushed?,
+            }
+        }
+        Ok(())
     }
 
     /// Says which folder it is, and what it has to be.

@@ -100,6 +100,16 @@ fn folders_are_fetched_when_named() {
 }
 
 #[test]
+fn a_folder_that_has_had_no_file_fails_no_round() {
+    let peer = Peer::default();
+    peer.put("a.data", "hello");
+    let incoming = incoming();
+    let done = pull(&peer.start(), incoming.path(), &["--folders", "conf,md5"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(found(incoming.path()), files([("a.data", "hello")]));
+}
+
+#[test]
 fn a_name_that_is_taken_by_another_content_is_kept_beside_it() {
     let peer = Peer::default();
     peer.put("a.1.data", "new");
