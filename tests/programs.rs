@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
@@ -24,6 +24,16 @@ pub fn program(name: &str) -> PathBuf {
 /// A call of a built program in an environment without options of ours.
 pub fn program_command(name: &str) -> Command {
     without_options(Command::new(program(name)))
+}
+
+/// The same where this hosts file, in place of the machine's, says what names
+/// stand for. It may be written anew, in place. Needs root, or user
+/// namespaces.
+pub fn program_with_hosts(name: &str, hosts: &Path) -> Command {
+    let mut command = without_options(Command::new("unshare"));
+    let script = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(hosts).arg(program(name));
+    command
 }
 
 /// Takes the variables out that the programs read options from.

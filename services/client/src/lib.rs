@@ -1,19 +1,25 @@
-//! The client: sends files to a Tentacle server, or fetches them; the
-//! `tentacle_client` of the guides.
+//! The client: sends files to a Tentacle server, or fetches them, or checks
+//! that the server works; the `tentacle_client` of the guides.
 //!
-//! Silent where all went well. An error is one line on standard error and
-//! exit status 1.
+//! Silent where all went well, but for a check, which says so. An error is one
+//! line on standard error and exit status 1.
 
+mod check;
 pub mod options;
 mod progress;
 mod transfer;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use runtime::logs;
 
-pub use crate::{options::Options, transfer::TransferError};
+use crate::options::Task;
+pub use crate::{
+    check::{CheckError, Checked, Step},
+    options::Options,
+    transfer::TransferError,
+};
 
 /// The whole program under the name `name`: reads the options of this
 /// process, and runs.
@@ -26,11 +32,18 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let options = Options::from_layers(&layers)?;
     let _logs = logs::start(&options.logs)?;
     let thread = runtime::thread().context("cannot start")?;
-    match thread.block_on(run(&options)) {
+    let done = match options.task {
+        Task::Check => thread
+            .block_on(check(&options))
+            .map(|checked| say(&options, &checked))
+            .map_err(anyhow::Error::from),
+        Task::Send | Task::Get => thread.block_on(run(&options)).map_err(anyhow::Error::from),
+    };
+    match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // As the peers' -q does: the exit status alone tells.
         Err(_) if options.is_quiet() => Ok(ExitCode::FAILURE),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -41,5 +54,23 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// [`TransferError`]; the files before the one that it names were transferred.
 pub async fn run(options: &Options) -> Result<(), TransferError> {
-    transfer::run(options).await
+    match options.task {
+        Task::Get => transfer::get_all(options).await,
+        _ => transfer::send_all(options).await,
+    }
+}
+
+/// Sends a small file of its own, fetches it, and takes it out again.
+///
+/// # Errors
+/// [`CheckError`], which names the step.
+pub async fn check(options: &Options) -> Result<Checked, CheckError> {
+    check::run(options).await
+}
+
+fn say(options: &Options, checked: &Checked) {
+    if !options.is_quiet() {
+        // Who asked may have gone.
+        let _ = writeln!(std::io::stdout(), "{checked}");
+    }
 }

@@ -23,8 +23,8 @@ pub struct Options {
     pub local: Option<IpAddr>,
     /// The HTTP proxy that the server is reached through.
     pub proxy: Option<HttpProxy>,
-    /// Whether files are fetched, and not sent.
-    pub get: bool,
+    /// What is done there.
+    pub task: Task,
     /// How they travel.
     pub form: Form,
     /// How long the server is waited for.
@@ -33,10 +33,21 @@ pub struct Options {
     pub password: Option<PasswordDigest>,
     /// The certificates; without them, the connection is plain.
     pub tls: Option<ClientTls>,
-    /// The files as they were named; one at least.
+    /// The files as they were named; one at least, but for [`Task::Check`].
     pub files: Vec<PathBuf>,
     /// The log.
     pub logs: logs::Settings,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Files are sent.
+    Send,
+    /// Files are fetched.
+    Get,
+    /// The server is checked.
+    Check,
 }
 
 /// The options that the client takes, for a program of this name.
@@ -64,7 +75,8 @@ impl Options {
         let timeout = layers.get("timeout").copied().unwrap_or(Duration::from_secs(1));
         let retries = layers.get::<u64>("retries").copied().unwrap_or(3);
         let files: Vec<PathBuf> = layers.operands("files").into_iter().cloned().collect();
-        if files.is_empty() {
+        let task = task(layers, &files)?;
+        if files.is_empty() && task != Task::Check {
             return Err(layers.refuse(
                 "files",
                 "no file is named (name the files to send, or with -g those to get; --help shows examples)",
@@ -77,7 +89,7 @@ impl Options {
             server: server(layers, port)?,
             local: layers.get("bind-address").copied(),
             proxy: layers.get("proxy").cloned(),
-            get: layers.switch("get"),
+            task,
             form: if layers.switch("compress") { Form::Zip } else { Form::Plain },
             deadline: Deadline::new(timeout, u32::try_from(retries).unwrap_or(u32::MAX)),
             tls: ClientTls::from_layers(layers)?,
@@ -90,6 +102,23 @@ impl Options {
     /// Whether nothing is to be said.
     pub fn is_quiet(&self) -> bool {
         self.logs.verbosity == logs::Verbosity::Quiet
+    }
+}
+
+fn task(layers: &Layers, files: &[PathBuf]) -> Result<Task, OptionError> {
+    if !layers.switch("check") {
+        return Ok(if layers.switch("get") { Task::Get } else { Task::Send });
+    }
+    if let Some(file) = files.first() {
+        let why = format!(
+            "{}: --check sends a file of its own (leave the files out, or leave --check out)",
+            file.display()
+        );
+        return Err(layers.refuse("files", why));
+    }
+    match ["get", "compress"].into_iter().find(|id| layers.switch(id)) {
+        Some(id) => Err(layers.refuse(id, "does not go with --check (leave one of the two out)")),
+        None => Ok(Task::Check),
     }
 }
 
@@ -145,6 +174,11 @@ fn transferring() -> Vec<Arg> {
     vec![
         switch("get", 'g', "Get the files from the server into this folder, instead of sending them"),
         switch("compress", 'z', "Compress the files on their way"),
+        switch(
+            "check",
+            None,
+            "See that a receiver works: send a small file of one's own, fetch it, and take it out again",
+        ),
         Arg::new("files")
             .value_name("FILE")
             .num_args(0..)
@@ -169,4 +203,6 @@ Examples:
   tentacle_client -a 192.168.1.1 -z --password-file /etc/tentacle/password *.data
         send several, compressed, to a server with a password
   tentacle_client -a 192.168.1.1 -g web01.conf web01.md5
-        get two files into this folder";
+        get two files into this folder
+  tentacle_client -a 192.168.1.1 --password-file /etc/tentacle/password --check
+        see that a receiver with -I stores a file and gives it out again";

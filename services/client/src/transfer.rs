@@ -121,14 +121,15 @@ struct Session {
     shows_progress: bool,
 }
 
-/// Transfers all files in turn.
-pub(crate) async fn run(options: &Options) -> Result<(), TransferError> {
-    if options.get { get_all(options).await } else { send_all(options).await }
+/// Connects, and says the password.
+pub(crate) async fn enter(options: &Options) -> Result<Client<Stream>, TransferError> {
+    greet(options, connect(options).await?).await
 }
 
-async fn send_all(options: &Options) -> Result<(), TransferError> {
+/// Sends all files in turn.
+pub(crate) async fn send_all(options: &Options) -> Result<(), TransferError> {
     let sources = Source::all(&options.files, options.form);
-    let (mut session, sources) = enter(options, sources).await?;
+    let (mut session, sources) = enter_with(options, sources).await?;
     for source in &sources {
         let sent = send::send(&mut session, source).await;
         if let Err(TransferError::NotSent { error: ClientError::Refused(_), .. }) = &sent {
@@ -141,11 +142,11 @@ async fn send_all(options: &Options) -> Result<(), TransferError> {
     Ok(())
 }
 
-/// Whatever goes wrong, a refusal too, ends it without a `QUIT`, as with the
+/// Fetches all files in turn. Whatever goes wrong, a refusal too, ends it without a `QUIT`, as with the
 /// peers' client.
-async fn get_all(options: &Options) -> Result<(), TransferError> {
+pub(crate) async fn get_all(options: &Options) -> Result<(), TransferError> {
     let wanted = options.files.iter().map(|path| Wanted::new(path)).collect();
-    let (mut session, wanted) = enter::<Wanted>(options, wanted).await?;
+    let (mut session, wanted) = enter_with::<Wanted>(options, wanted).await?;
     for wanted in &wanted {
         get::get(&mut session, wanted).await?;
     }
@@ -153,23 +154,27 @@ async fn get_all(options: &Options) -> Result<(), TransferError> {
     Ok(())
 }
 
-/// Connects, and says the password. Nothing is said to the server where the
-/// files are not fit to be transferred: it sees a connection that comes and
+/// As [`enter`]. Nothing is said to the server where the files are not fit to be transferred: it sees a connection that comes and
 /// goes, as from the peers' client.
-async fn enter<F>(
+async fn enter_with<F>(
     options: &Options,
     files: Result<Vec<F>, TransferError>,
 ) -> Result<(Session, Vec<F>), TransferError> {
     let connected = connect(options).await;
     // Whether or not the server is there, this is what the user must mend.
     let files = files?;
-    let mut client = Client::new(connected?, options.deadline);
+    let client = greet(options, connected?).await?;
+    let shows_progress = !options.is_quiet() && io::stderr().is_terminal();
+    Ok((Session { client, form: options.form, shows_progress }, files))
+}
+
+async fn greet(options: &Options, stream: Stream) -> Result<Client<Stream>, TransferError> {
+    let mut client = Client::new(stream, options.deadline);
     if let Some(password) = &options.password {
         client.authenticate(password).await.map_err(TransferError::Password)?;
         tracing::debug!("the password was taken");
     }
-    let shows_progress = !options.is_quiet() && io::stderr().is_terminal();
-    Ok((Session { client, form: options.form, shows_progress }, files))
+    Ok(client)
 }
 
 async fn connect(options: &Options) -> Result<Stream, TransferError> {

@@ -3,7 +3,7 @@
 mod central;
 mod incoming;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use protocol::{ClientError, FileName, Verb, piece_size};
 use security::CertificateCheck;
@@ -16,11 +16,11 @@ pub(crate) use self::{
 
 use crate::upstream::{Session, UpstreamError, hint};
 
-/// Where files go, for all sources.
-#[derive(Debug)]
+/// Where files go, for all sources. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) enum Destination {
     /// Staged, then published by a rename.
-    Folder(Incoming),
+    Folder(Arc<Incoming>),
     /// Sent on; the receipt stands for durable and for published.
     Server(Central),
 }

@@ -1,14 +1,18 @@
 //! The sync-puller: opens every connection, and fetches what remote buffers
 //! hold.
 //!
-//! The way of a file reads top-down: a source lists what a buffer holds, a
-//! taker fetches it over one connection, the destination keeps it.
+//! The way of a file reads top-down: a site is what was named, and stands for
+//! one source or several; a source lists what a buffer holds, a taker fetches
+//! it over one connection, the destination keeps it.
 
 mod config;
 mod destination;
+mod lookup;
 pub mod options;
+mod orphans;
 mod puller;
 mod settle;
+mod site;
 mod source;
 mod suspects;
 mod taker;
@@ -32,7 +36,7 @@ use crate::{
     destination::{Central, Destination, Incoming},
     options::OptionsError,
     puller::Emptied,
-    source::Source,
+    site::Site,
     upstream::Upstream,
 };
 
@@ -65,7 +69,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let health = Health::new(drain.watch());
     let reachable = health.check("destination");
     let http = Http::start(options.http_address, &health).await?;
-    let destination = Arc::new(match options.destination {
+    let destination = match options.destination {
         options::Destination::Server { address, password, tls } => {
             // As the documented sync_timeout and sync_retries.
             let deadline = Deadline::new(Duration::from_secs(10), 3);
@@ -75,9 +79,9 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             let incoming = Incoming::open(&path, overwrite)?;
             let named = options.sources.iter().flat_map(options::Source::named);
             incoming.warn_of_orphans(&named.collect::<Vec<_>>());
-            Destination::Folder(incoming)
+            Destination::Folder(Arc::new(incoming))
         }
-    });
+    };
     let connections: usize = options.sources.iter().map(|source| source.connections).sum();
     // Two pieces and what is held of a file; small where all at once would be
     // too much.
@@ -88,15 +92,15 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     for mut source in options.sources {
         source.block_size = source.block_size.min(room.max(LEAST / 2));
         let watch = drain.watch();
-        let source = Source::new(source, &destination, watch.clone())?;
-        certificates.extend(source.check());
         let once = options.once;
+        let site = Site::new(source, destination.clone(), lookup::system(), once, watch.clone())?;
+        certificates.extend(site.check());
         pulled.push(tracker.spawn(async move {
             let work = async {
                 match once {
-                    true => puller::pull_once(source, watch.clone()).await,
+                    true => site.pull_once().await,
                     false => {
-                        puller::pull(source, watch.clone()).await;
+                        site.pull().await;
                         Emptied::Yes
                     }
                 }
@@ -108,9 +112,9 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         health.ask("certificates", check);
     }
     // The folder is ours alone until the end, whether it is probed or not.
-    let probed = Arc::clone(&destination);
+    let probed = destination.clone();
     let probe = move || {
-        let destination = Arc::clone(&probed);
+        let destination = probed.clone();
         async move { destination.probe().await.map_err(|error| error.to_string()) }
     };
     let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));

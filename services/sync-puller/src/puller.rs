@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use runtime::drain::DrainWatch;
+use tokio::sync::watch;
 
 use crate::source::{Round, Source};
 
@@ -14,8 +15,9 @@ pub(crate) enum Emptied {
     No,
 }
 
-/// Pulls for good, until the drain starts.
-pub(crate) async fn pull(mut source: Source, drain: DrainWatch) {
+/// Pulls for good, until the drain starts, or until `stays` is closed: its
+/// name stands for it no more.
+pub(crate) async fn pull(mut source: Source, drain: DrainWatch, mut stays: watch::Receiver<()>) {
     let mut backoff = backoff(source.options.interval);
     loop {
         let round = source.round().await;
@@ -23,6 +25,9 @@ pub(crate) async fn pull(mut source: Source, drain: DrainWatch) {
             return;
         }
         say(&source, &round);
+        if stays.has_changed().is_err() {
+            return gone(&source);
+        }
         let pause = match &round.end {
             // Something came, so there may be more.
             _ if round.tally.files > 0 => Duration::ZERO,
@@ -35,6 +40,7 @@ pub(crate) async fn pull(mut source: Source, drain: DrainWatch) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = drain.started() => return,
+            _ = stays.changed() => return gone(&source),
         }
     }
 }
@@ -53,18 +59,21 @@ pub(crate) async fn pull_once(mut source: Source, drain: DrainWatch) -> Emptied 
             Ok(()) if round.left > 0 || drain.is_started() => Emptied::No,
             Ok(()) => Emptied::Yes,
         };
-        tracing::info!(source = %source.options.address, files, bytes, emptied = emptied == Emptied::Yes, "source pulled");
+        tracing::info!(source = %source.shown, files, bytes, emptied = emptied == Emptied::Yes, "source pulled");
         return emptied;
     }
 }
 
+fn gone(source: &Source) {
+    tracing::info!(source = %source.shown, "no longer pulled: its name does not stand for this address any more");
+}
+
 fn say(source: &Source, round: &Round) {
-    let address = &source.options.address;
     let (files, bytes, left) = (round.tally.files, round.tally.bytes, round.left);
     match &round.end {
-        Ok(()) if files > 0 => tracing::info!(source = %address, files, bytes, left, "round ended"),
-        Ok(()) => tracing::debug!(source = %address, left, "nothing to fetch"),
-        Err(error) => tracing::warn!(source = %address, files, bytes, %error, "round failed"),
+        Ok(()) if files > 0 => tracing::info!(source = %source.shown, files, bytes, left, "round ended"),
+        Ok(()) => tracing::debug!(source = %source.shown, left, "nothing to fetch"),
+        Err(error) => tracing::warn!(source = %source.shown, files, bytes, %error, "round failed"),
     }
 }
 

@@ -13,11 +13,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{ClientError, ConnectionError, FileName, NameRules};
 use runtime::drain::DrainWatch;
-use security::CertificateCheck;
 
 use crate::{
     destination::{CentralSession, Destination, DestinationError, Intake},
+    lookup::Home,
     options::{self, Mode},
+    orphans::Orphans,
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
@@ -28,7 +29,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) options: options::Source,
-    upstream: Arc<Upstream>,
+    /// What log lines call it: its name, and which one of several.
+    pub(crate) shown: String,
+    upstream: Upstream,
+    home: Home,
+    orphans: Option<Arc<Orphans>>,
     folders: Vec<Remote>,
     way: Onward,
     /// What was found out about the server, and when.
@@ -112,7 +117,10 @@ impl Source {
     /// Blocks.
     pub(crate) fn new(
         options: options::Source,
+        upstream: Upstream,
+        home: Home,
         destination: &Destination,
+        orphans: Option<Arc<Orphans>>,
         drain: DrainWatch,
     ) -> anyhow::Result<Self> {
         let root = Remote { name: String::new(), argument: String::new() };
@@ -122,15 +130,21 @@ impl Source {
         let way = match destination {
             Destination::Server(central) => Onward::Server(central.clone()),
             Destination::Folder(incoming) => {
-                let intakes = folders.iter().map(|folder| incoming.intake(&options.address, &folder.name));
+                let intakes =
+                    folders.iter().map(|folder| incoming.intake(&options.address, home, &folder.name));
                 Onward::Folder(intakes.collect::<Result<_, _>>()?)
             }
         };
-        let (address, deadline) = (options.address.clone(), options.deadline);
-        let upstream = Upstream::start(address, deadline, options.tls.clone(), options.password.clone())?;
+        let shown = match home {
+            Home::Only => options.address.to_string(),
+            Home::At(address) => format!("{} ({address})", options.address),
+        };
         Ok(Self {
             options,
+            shown,
             upstream,
+            home,
+            orphans,
             folders,
             way,
             server: None,
@@ -138,12 +152,6 @@ impl Source {
             said: (0, 0),
             drain,
         })
-    }
-
-    /// Whether the certificates are in order; none where connections are not
-    /// encrypted.
-    pub(crate) fn check(&self) -> Option<CertificateCheck> {
-        self.upstream.check()
     }
 
     /// Lists what the source has, settles what a crash or a lost connection
@@ -182,7 +190,7 @@ impl Source {
                     return Err(SourceError::NotServed);
                 }
                 Err(ClientError::Refused(why)) if folder > 0 => {
-                    tracing::debug!(source = %self.options.address, folder = remote.name, %why, "folder is not listed");
+                    tracing::debug!(source = %self.shown, folder = remote.name, %why, "folder is not listed");
                     continue;
                 }
                 listed => listed?,
@@ -193,6 +201,10 @@ impl Source {
                 if let Err(error) = published {
                     settled = settled.and(Err(error));
                     continue;
+                }
+                if let Some(orphans) = &self.orphans {
+                    let (own, intake) = (self.home, &intakes[folder]);
+                    orphans.settle(&mut session, own, folder, &listed, intake).await?;
                 }
             }
             for line in listed {
@@ -207,7 +219,7 @@ impl Source {
         }
         let _ = session.quit().await;
         if unusable > 0 && self.said.0 != unusable {
-            tracing::warn!(source = %self.options.address, names = unusable, "the source lists names that are refused here");
+            tracing::warn!(source = %self.shown, names = unusable, "the source lists names that are refused here");
         }
         self.said.0 = unusable;
         Ok(Listed { items, safe, settled })
@@ -241,7 +253,7 @@ impl Source {
         if left.len() != self.said.1
             && let Some(first) = left.first()
         {
-            tracing::warn!(source = %self.options.address, names = left.len(), %first, "the source lists files that it does not hand out");
+            tracing::warn!(source = %self.shown, names = left.len(), %first, "the source lists files that it does not hand out");
         }
         self.said.1 = left.len();
         let unwanted = unwanted.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -335,7 +347,7 @@ impl Source {
     fn learn(&mut self, server: Server) {
         if self.server.map(|(known, _)| known) != Some(server) {
             let mode = if server == Server::TwoPhase { Mode::Fast } else { Mode::Safe };
-            tracing::info!(source = %self.options.address, %mode, "the source is known now");
+            tracing::info!(source = %self.shown, %mode, "the source is known now");
         }
         self.server = Some((server, Instant::now()));
     }

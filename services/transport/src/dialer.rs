@@ -82,14 +82,6 @@ pub enum DialError {
     },
 }
 
-/// [`Dialer::dial`] from any local address.
-///
-/// # Errors
-/// [`DialError`].
-pub async fn dial(address: &Address, patience: Duration) -> Result<TcpStream, DialError> {
-    Dialer::new(patience).dial(address).await
-}
-
 // === impl Dialer ===
 
 impl Dialer {
@@ -116,7 +108,24 @@ impl Dialer {
     /// [`DialError`]; of several addresses, that of the last.
     pub async fn dial(&self, address: &Address) -> Result<TcpStream, DialError> {
         let ends = Instant::now() + self.patience;
-        let mut found = self.resolve(address, ends).await?;
+        let found = self.resolve(address, ends).await?;
+        self.dial_first(address, found, ends).await
+    }
+
+    /// The same at addresses that are known; `address` is what messages name.
+    ///
+    /// # Errors
+    /// [`DialError`]; of several addresses, that of the last.
+    pub async fn dial_known(&self, address: &Address, known: &[SocketAddr]) -> Result<TcpStream, DialError> {
+        self.dial_first(address, known.to_vec(), Instant::now() + self.patience).await
+    }
+
+    async fn dial_first(
+        &self,
+        address: &Address,
+        mut found: Vec<SocketAddr>,
+        ends: Instant,
+    ) -> Result<TcpStream, DialError> {
         if let Some(local) = self.local {
             found.retain(|remote| remote.is_ipv4() == local.is_ipv4());
             if found.is_empty() {
@@ -251,7 +260,7 @@ mod tests {
         // Nobody listens on a port that was just let go.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = Address { host: "127.0.0.1".into(), port };
-        let error = dial(&address, Duration::from_secs(5)).await.unwrap_err().to_string();
+        let error = Dialer::new(Duration::from_secs(5)).dial(&address).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot connect to 127.0.0.1:{port}: ")), "{error}");
     }
 

@@ -9,7 +9,7 @@ mod stream;
 pub mod tls;
 
 pub use crate::{
-    dialer::{Address, AddressError, DialError, Dialer, dial},
+    dialer::{Address, AddressError, DialError, Dialer},
     http_connect::{HttpProxy, TunnelError},
     listener::{ListenError, Listeners, Sockets},
     stream::Stream,

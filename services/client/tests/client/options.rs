@@ -35,6 +35,16 @@ fn without_files_it_says_what_to_do() {
 }
 
 #[test]
+fn a_check_takes_no_files_and_nothing_that_is_about_them() {
+    Session::new().run(&["--check", "a.data"]).says(&["FILE", "a.data: --check sends a file of its own"]);
+    Session::new().run(&["--check", "-g", "a.data"]).says(&["a.data: --check sends a file of its own"]);
+    Session::new().run(&["--check", "-g"]).says(&["-g/--get", "does not go with --check"]);
+    Session::new().run(&["-z", "--check"]).says(&["-z/--compress", "does not go with --check"]);
+    let session = Session::new().with_variable("TENTACLE_GET", "1");
+    session.run(&["--check"]).says(&["TENTACLE_GET", "does not go with --check"]);
+}
+
+#[test]
 fn certificates_are_named_as_the_documented_rules_have_it() {
     const NO_CERTIFICATE: &str = "only goes with a certificate (name one: -e FILE)";
     let cases: [(&[&str], &str, &str); 8] = [

@@ -1,9 +1,6 @@
 //! A central Tentacle server, to which files are sent on.
 
-use std::{
-    io::{Read, Seek},
-    sync::Arc,
-};
+use std::io::{Read, Seek};
 
 use protocol::{ClientError, FileName, Form, NameRules, Refusal, piece_size};
 
@@ -12,7 +9,7 @@ use crate::upstream::{Session, Upstream};
 
 /// The server.
 #[derive(Clone, Debug)]
-pub(crate) struct Central(pub(crate) Arc<Upstream>);
+pub(crate) struct Central(pub(crate) Upstream);
 
 /// One connection to it, made when the first file comes, and anew when it was
 /// lost.

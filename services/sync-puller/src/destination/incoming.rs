@@ -5,7 +5,10 @@
 //! forgotten it: a consumer removes what it has read, so a file that was
 //! published and then came once more would be read twice.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
@@ -13,6 +16,7 @@ use spool::{CommitError, Draft, EntryName, Folder, RESERVED, Reader, Spool};
 use transport::Address;
 
 use super::{DestinationError, Digest, beside};
+use crate::lookup::Home;
 
 /// The folder that a consumer empties.
 #[derive(Debug)]
@@ -52,11 +56,39 @@ impl Incoming {
         Ok(Self { path: path.to_owned(), staging, overwrite })
     }
 
-    /// The way of the files of one folder of a source (empty: its root).
-    /// Blocks.
-    pub(crate) fn intake(&self, source: &Address, folder: &str) -> anyhow::Result<Intake> {
-        let staged = self.staging.folder(below_staging(source, folder)).context("incoming folder")?;
+    /// The way of the files of one folder (empty: the root) of one of a
+    /// source's buffers. Blocks.
+    pub(crate) fn intake(&self, source: &Address, home: Home, folder: &str) -> anyhow::Result<Intake> {
+        let staged = self.staging.folder(below_staging(source, home, folder)).context("incoming folder")?;
         Ok(Intake { staged, published: Folder::shared(&self.path, folder), overwrite: self.overwrite })
+    }
+
+    /// The buffers of a source for which something is or was staged. Blocks.
+    pub(crate) fn homes(&self, source: &Address) -> Vec<Home> {
+        let source = encoded(&source.to_string());
+        let home = |path: &PathBuf| {
+            let rest = path.file_name()?.to_str()?.strip_prefix(&source)?;
+            match rest.strip_prefix(OF_SEVERAL) {
+                Some(address) => address.replace("%3A", ":").parse().ok().map(Home::At),
+                None => rest.is_empty().then_some(Home::Only),
+            }
+        };
+        entries(&self.staging_path()).iter().filter_map(home).collect()
+    }
+
+    /// Removes what is left of a buffer for which nothing is staged, nor will
+    /// be; whether it did. Blocks.
+    pub(crate) fn forget_if_empty(&self, source: &Address, home: Home) -> bool {
+        let below = self.staging_path().join(staged_as(source, home));
+        for folder in entries(&below) {
+            // Fails where a file is in it.
+            let _ = std::fs::remove_dir(folder);
+        }
+        std::fs::remove_dir(below).is_ok()
+    }
+
+    fn staging_path(&self) -> PathBuf {
+        self.path.join(format!("{RESERVED}sync"))
     }
 
     /// Whether the folder takes files.
@@ -70,12 +102,11 @@ impl Incoming {
     /// Warns of staged files of sources and folders that are not among these:
     /// they wait until theirs is back. Blocks.
     pub(crate) fn warn_of_orphans(&self, named: &[(Address, String)]) {
-        let staging = self.path.join(format!("{RESERVED}sync"));
         let known: Vec<_> =
-            named.iter().map(|(source, folder)| staging.join(below_staging(source, folder))).collect();
-        for folder in entries(&staging).iter().flat_map(|source| entries(source)) {
+            named.iter().map(|(source, folder)| below_staging(source, Home::Only, folder)).collect();
+        for folder in entries(&self.staging_path()).iter().flat_map(|source| entries(source)) {
             let waiting = entries(&folder).iter().filter(|path| path.is_file()).count();
-            if waiting > 0 && !known.contains(&folder) {
+            if waiting > 0 && !known.contains(&without_address(&folder)) {
                 tracing::warn!(
                     files = waiting,
                     folder = %folder.display(),
@@ -120,6 +151,33 @@ impl Intake {
             Err(CommitError::Io(error)) => Err(error.into()),
             // Nobody else writes here.
             Err(error @ CommitError::Exists) => Err(std::io::Error::other(error).into()),
+        }
+    }
+
+    /// Takes over what another buffer's files were staged as, of a name and
+    /// content that this buffer has too; whether it did. Survives a power cut.
+    pub(crate) async fn adopt(&self, other: &Self, name: &EntryName) -> Result<bool, DestinationError> {
+        match other.staged.hand_over(name, &self.staged, name, false).await {
+            Ok(()) => {}
+            // Another buffer that has it too was faster.
+            Err(CommitError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(CommitError::Io(error)) => return Err(error.into()),
+            Err(CommitError::Exists) if other.digest(name).await? == self.digest(name).await? => {
+                other.staged.remove(name).await?;
+            }
+            // The one that is staged here is settled first.
+            Err(CommitError::Exists) => return Ok(false),
+        }
+        self.staged.flush().await?;
+        other.staged.flush().await?;
+        Ok(true)
+    }
+
+    /// What is staged under a name.
+    pub(crate) async fn digest(&self, name: &EntryName) -> Result<Option<Digest>, DestinationError> {
+        match self.staged.open(name).await? {
+            Some(staged) => Ok(Some(digest_of_file(staged).await?)),
+            None => Ok(None),
         }
     }
 
@@ -196,14 +254,35 @@ async fn digest_of_file(mut reader: Reader) -> std::io::Result<Digest> {
     Ok(hash.finalize().into())
 }
 
-/// Where files of a folder of a source (empty: its root) are staged.
-fn below_staging(source: &Address, folder: &str) -> String {
-    let source = encoded(&source.to_string());
+/// Where files of a folder (empty: the root) of one of a source's buffers are
+/// staged.
+fn below_staging(source: &Address, home: Home, folder: &str) -> String {
+    let source = staged_as(source, home);
     match folder {
         "" => format!("{source}/files"),
         _ => format!("{source}/folder-{}", encoded(folder)),
     }
 }
+
+fn staged_as(source: &Address, home: Home) -> String {
+    let source = encoded(&source.to_string());
+    match home {
+        Home::Only => source,
+        Home::At(address) => format!("{source}{OF_SEVERAL}{}", encoded(&address.to_string())),
+    }
+}
+
+/// The last two parts of a path, as [`below_staging`] has them for
+/// [`Home::Only`].
+fn without_address(folder: &Path) -> String {
+    let last = |path: Option<&OsStr>| path.unwrap_or_default().to_string_lossy().into_owned();
+    let source = last(folder.parent().and_then(Path::file_name));
+    let source = source.split_once(OF_SEVERAL).map_or(&*source, |(source, _)| source);
+    format!("{source}/{}", last(folder.file_name()))
+}
+
+/// Before the address of one buffer of several; [`encoded`] makes none.
+const OF_SEVERAL: char = '@';
 
 /// A name of one component for any text, different for different texts.
 fn encoded(text: &str) -> String {
