@@ -39,7 +39,7 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	exit $$status
 
 bench: ## Measure against what this machine's disk does
-	@tests/toolchain.sh tests
+	@tests/toolchain.sh bench
 	$(CARGO) build --quiet --release --workspace --bins
 	$(CARGO) run --quiet --release --package bench
 

@@ -2,8 +2,9 @@
 # Makes sure that Rust programs can be built here: says where Rust comes from
 # if it is missing, and installs the C compiler that Rust links with. With the
 # argument `tests`, also what tests need: openssl, which makes certificates
-# and is the other side of TLS, and leave to mount file systems of their own.
-# With the argument `python`, that Python can make virtual environments, and
+# and is the other side of TLS, and leave to mount file systems of their own;
+# with `bench`, haproxy too, which the proxy is measured beside. With the
+# argument `python`, that Python can make virtual environments, and
 # nothing else.
 set -euo pipefail
 
@@ -35,11 +36,14 @@ else
         fail "cargo is not installed: get Rust 1.95 or newer from https://rustup.rs, then try again"
     can_link || missing+=(gcc libc6-dev)
 fi
-if [ "${1:-}" = tests ]; then
+if [ "${1:-}" = tests ] || [ "${1:-}" = bench ]; then
     # Tests of full disks mount a small one, in a namespace of their own.
     unshare --map-root-user --mount true 2>/dev/null ||
         fail "the tests may not mount a file system of their own: run them as root, or allow user namespaces (on Ubuntu: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)"
     command -v openssl >/dev/null || missing+=(openssl)
+fi
+if [ "${1:-}" = bench ]; then
+    command -v haproxy >/dev/null || missing+=(haproxy)
 fi
 [ "${#missing[@]}" -gt 0 ] || exit 0
 packages="${missing[*]}"

@@ -35,9 +35,7 @@ PATIENCE = 30
 # What an image may have at most, in MB, and a start, in ms. One of them holds two programs.
 LARGEST = {"tentacle-sync-puller": 12, "tentacle": 12}
 LARGEST_OTHERS = 10
-# A proxy watches for 300 ms whether a server closes at once that it has reached.
-SLOWEST = {"tentacle-proxy": 500}
-SLOWEST_OTHERS = 100
+SLOWEST = 100
 
 
 def main():
@@ -59,8 +57,7 @@ def main():
     how = "the second from 'podman start' on, which costs some itself" if podman else "no podman works here: programs alone"
     print(f"median of {STARTS} starts until /readyz says so; {how}")
     slips = [f"{name}: {size:.2f} MB, allowed are {most(name)}" for name, size, *_ in rows if size > most(name)]
-    slow = {name: (alone, SLOWEST.get(name, SLOWEST_OTHERS)) for name, _, alone, *_ in rows}
-    slips += [f"{name}: ready after {alone:.0f} ms, allowed are {bound}" for name, (alone, bound) in slow.items() if alone > bound]
+    slips += [f"{name}: ready after {alone:.0f} ms, allowed are {SLOWEST}" for name, _, alone, *_ in rows if alone > SLOWEST]
     sys.exit("\n".join(f"error: {slip}" for slip in slips) or 0)
 
 

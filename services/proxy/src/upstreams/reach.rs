@@ -193,7 +193,7 @@ fn hint(error: &ClientError) -> &'static str {
 
 /// How soon a server closes that takes no connections: what stands before it
 /// accepts them all.
-pub(super) const CLOSES_WITHIN: Duration = Duration::from_millis(300);
+const CLOSES_WITHIN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
