@@ -34,13 +34,20 @@ impl Openssl {
 
     /// A server that listens at `address`, with these options.
     pub fn server<A: AsRef<str>>(address: SocketAddr, options: &[A]) -> Self {
-        let mut command = Command::new("openssl");
-        command.args(["s_server", "-quiet", "-accept", &address.to_string()]);
-        let mut server = Self::spawn(command, options);
-        eventually("openssl listens", || {
-            let early = server.child.try_wait().unwrap();
-            assert!(early.is_none(), "openssl ended: {early:?} {}", server.stderr.text());
-            listens(address)
+        let start = || {
+            let mut command = Command::new("openssl");
+            command.args(["s_server", "-quiet", "-accept", &address.to_string()]);
+            Self::spawn(command, options)
+        };
+        let mut server = start();
+        eventually("openssl listens", || match server.child.try_wait().unwrap() {
+            None => listens(address),
+            // Somebody's connection has the port for a moment.
+            Some(_) if server.stderr.text().contains("Address already in use") => {
+                server = start();
+                false
+            }
+            early => panic!("openssl ended: {early:?} {}", server.stderr.text()),
         });
         server
     }
