@@ -12,7 +12,7 @@ mod transfer;
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use runtime::logs;
+use runtime::telemetry;
 
 use crate::options::Task;
 pub use crate::{
@@ -30,7 +30,8 @@ pub use crate::{
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
     let options = Options::from_layers(&layers)?;
-    let _logs = logs::start(&options.logs)?;
+    let program = telemetry::Program { name, scraped: false };
+    let _telemetry = telemetry::start(program, &options.logs)?;
     let thread = runtime::thread().context("cannot start")?;
     let done = match options.task {
         Task::Check => thread

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     const NAME: &str = "tentacle_server";
     runtime::main(NAME, || match receiver::options::program(NAME).from_process()? {
         None => Ok(ExitCode::SUCCESS),
-        Some(layers) if layers.source_of("proxy-ip").is_some() => proxy::start_with(&layers),
-        Some(layers) => receiver::start_with(&layers),
+        Some(layers) if layers.source_of("proxy-ip").is_some() => proxy::start_with(NAME, &layers),
+        Some(layers) => receiver::start_with(NAME, &layers),
     })
 }

@@ -1,0 +1,155 @@
+//! Figures of files: what came in and went out, and what lies in the spool.
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak, mpsc},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Histogram},
+};
+use protocol::Verb;
+use runtime::telemetry::METER;
+use spool::Census;
+
+use crate::site::Site;
+
+/// Counters of files.
+pub(crate) struct Metrics {
+    files: Counter<u64>,
+    bytes: Counter<u64>,
+    seconds: Histogram<f64>,
+}
+
+/// Made with the first command, when the program's meter stands.
+pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+impl Metrics {
+    fn new() -> Self {
+        let meter = global::meter(METER);
+        Self {
+            files: meter
+                .u64_counter("tentacle_files")
+                .with_description("Files that a command was for, by the command and what became of it")
+                .build(),
+            bytes: meter
+                .u64_counter("tentacle_bytes")
+                .with_unit("By")
+                .with_description("Bytes of files, in from clients and out to them")
+                .build(),
+            seconds: meter
+                .f64_histogram("tentacle_file_seconds")
+                .with_unit("s")
+                .with_description("How long a file took, from its command to the end of its transfer")
+                .with_boundaries(vec![
+                    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
+                    300.0,
+                ])
+                .build(),
+        }
+    }
+
+    /// A file's transfer came to this end.
+    pub(crate) fn ended(&self, verb: Verb, outcome: &'static str) {
+        self.files.add(1, &[KeyValue::new("command", verb.as_str()), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// It was transferred whole.
+    pub(crate) fn transferred(&self, verb: Verb, bytes: u64, began: Instant) {
+        let (command, direction) = (KeyValue::new("command", verb.as_str()), direction(verb));
+        self.bytes.add(bytes, &[command.clone(), KeyValue::new("direction", direction)]);
+        self.seconds.record(began.elapsed().as_secs_f64(), &[command]);
+    }
+}
+
+fn direction(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Send | Verb::Zsend => "in",
+        Verb::Recv | Verb::Zrecv | Verb::Ls | Verb::Mv => "out",
+    }
+}
+
+/// Tells what lies in the spool of `site`. It is counted when somebody asks, at most every [`COUNT_EVERY`], by a thread of
+/// its own: where that takes longer than a moment, the last figures are told.
+pub(crate) fn watch_spool(site: &Arc<Site>) {
+    let counted = Arc::new(Counted { site: Arc::downgrade(site), state: Mutex::default() });
+    let meter = global::meter(METER);
+    let gauge =
+        |name: &'static str, unit: &'static str, about: &'static str, of: fn(&Census) -> Option<u64>| {
+            let counted = Arc::clone(&counted);
+            let _ = meter
+                .u64_observable_gauge(name)
+                .with_unit(unit)
+                .with_description(about)
+                .with_callback(move |seen| {
+                    if let Some(figure) = counted.census().as_ref().and_then(of) {
+                        seen.observe(figure, &[]);
+                    }
+                })
+                .build();
+        };
+    gauge("tentacle_spool_files", "{file}", "Files in the spool", |census| Some(census.files));
+    gauge("tentacle_spool_bytes", "By", "Bytes of the files in the spool", |census| Some(census.bytes));
+    gauge("tentacle_spool_free_bytes", "By", "Bytes that are free where the spool is", |census| {
+        Some(census.available)
+    });
+    gauge(
+        "tentacle_spool_oldest_seconds",
+        "s",
+        "Age of the oldest file in the spool, 0 where it is empty",
+        |census| {
+            Some(
+                census.oldest.map_or(0, |oldest| {
+                    SystemTime::now().duration_since(oldest).map_or(0, |age| age.as_secs())
+                }),
+            )
+        },
+    );
+}
+
+/// The last census of a spool.
+struct Counted {
+    site: Weak<Site>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: Option<Census>,
+    /// When the last count was begun.
+    begun: Option<Instant>,
+    /// Where the count under way comes to its end.
+    under_way: Option<mpsc::Receiver<Option<Census>>>,
+}
+
+impl Counted {
+    fn census(&self) -> Option<Census> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.under_way.is_none() && state.begun.is_none_or(|begun| begun.elapsed() >= COUNT_EVERY) {
+            let (tell, told) = mpsc::channel();
+            let site = self.site.upgrade()?;
+            let counting = thread::Builder::new().name("census".to_owned());
+            counting.spawn(move || _ = tell.send(site.census().ok())).ok()?;
+            state.begun = Some(Instant::now());
+            state.under_way = Some(told);
+        }
+        let patience = if state.last.is_none() { FIRST_PATIENCE } else { PATIENCE };
+        let under_way = state.under_way.take();
+        if let Some(under_way) = under_way {
+            match under_way.recv_timeout(patience) {
+                Ok(census) => state.last = census,
+                Err(mpsc::RecvTimeoutError::Timeout) => state.under_way = Some(under_way),
+                Err(mpsc::RecvTimeoutError::Disconnected) => state.last = None,
+            }
+        }
+        state.last
+    }
+}
+
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+
+/// How long who asks waits for a count. Each of four figures may.
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(100);
