@@ -180,6 +180,7 @@ fn start_metrics(
     let provider = provider.build();
     global::set_meter_provider(provider.clone());
     figures::build_info();
+    figures::process();
     outgoing::start_counting(&Signal::ALL);
     Ok(Some(provider))
 }

@@ -8,6 +8,7 @@
 mod config;
 mod destination;
 mod lookup;
+mod metrics;
 pub mod options;
 mod orphans;
 mod puller;

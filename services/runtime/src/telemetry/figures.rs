@@ -1,7 +1,12 @@
 //! Figures that every program has: its build, its health, and its runtime's.
 
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::{Instrument, Stream};
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 
 use super::METER;
@@ -15,6 +20,56 @@ pub(super) fn build_info() {
         .with_description("Always 1: the version of the program")
         .with_callback(move |seen| seen.observe(1, &of))
         .build();
+}
+
+/// Figures of the process, by the names that Prometheus' own clients give them.
+pub(super) fn process() {
+    let (meter, began) = (global::meter(METER), SystemTime::now());
+    let gauge = |name: &'static str, unit: &'static str, about: &'static str, of: fn() -> Option<u64>| {
+        let _ = meter
+            .u64_observable_gauge(name)
+            .with_unit(unit)
+            .with_description(about)
+            .with_callback(move |seen| {
+                if let Some(figure) = of() {
+                    seen.observe(figure, &[]);
+                }
+            })
+            .build();
+    };
+    gauge("process_resident_memory_bytes", "By", "Memory that is in use", || {
+        status("VmRSS:").map(|kilobytes| kilobytes * 1024)
+    });
+    gauge("process_threads", "{thread}", "Threads of the system", || status("Threads:"));
+    gauge("process_open_fds", "{descriptor}", "Descriptors that are open", || {
+        Some(fs::read_dir("/proc/self/fd").ok()?.count() as u64)
+    });
+    gauge("process_max_fds", "{descriptor}", "Descriptors that may be open", || {
+        getrlimit(Resource::Nofile).current
+    });
+    let _ = meter
+        .f64_observable_gauge("process_start_time_seconds")
+        .with_unit("s")
+        .with_description("When the process began, in seconds since 1970")
+        .with_callback(move |seen| {
+            seen.observe(began.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64()), &[]);
+        })
+        .build();
+    let _ = meter
+        .f64_observable_counter("process_cpu_seconds")
+        .with_unit("s")
+        .with_description("Time of processors that was used")
+        .with_callback(move |seen| {
+            let used = clock_gettime(ClockId::ProcessCPUTime);
+            seen.observe(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9, &[]);
+        })
+        .build();
+}
+
+/// A figure of proc_pid_status(5).
+fn status(key: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
 }
 
 /// Tells what the checks of a service say, as `/readyz` does, and how its runtime is. Must be called within it.

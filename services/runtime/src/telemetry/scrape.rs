@@ -3,21 +3,15 @@
 use std::sync::OnceLock;
 
 use opentelemetry_prometheus::PrometheusExporter;
-use prometheus::{Encoder as _, Registry, TextEncoder, process_collector::ProcessCollector};
+use prometheus::{Encoder as _, Registry, TextEncoder};
 
-/// What the page holds; filled by the SDK, and with the figures of this process.
+/// What the page holds; filled by the SDK.
 static PAGE: OnceLock<Registry> = OnceLock::new();
 
 /// What reads the metrics of this process for [`page`].
 pub(crate) fn reader() -> PrometheusExporter {
-    let registry = PAGE.get_or_init(|| {
-        let registry = Registry::new();
-        // The only one of its names.
-        let _ = registry.register(Box::new(ProcessCollector::for_self()));
-        registry
-    });
     opentelemetry_prometheus::exporter()
-        .with_registry(registry.clone())
+        .with_registry(PAGE.get_or_init(Registry::new).clone())
         // Names are written with their units: the page and the OTLP push agree.
         .without_units()
         .without_target_info()
