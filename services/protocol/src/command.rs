@@ -134,7 +134,7 @@ impl Verb {
     }
 
     /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Send => "SEND",
             Self::Zsend => "ZSEND",

@@ -105,6 +105,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         deadline: options.deadline,
     };
     let upstreams = Arc::new(Upstreams::start(options.upstreams, reach)?);
+    upstreams.watch();
     let looked = Arc::clone(&upstreams);
     let look = move || {
         let upstreams = Arc::clone(&looked);
@@ -122,6 +123,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let entrance = Entrance::new(entrance, password, options.deadline);
     let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
     let sums = server.sums();
+    sums.watch();
     let threads = Threads::start(&server, &sockets, &drain).context("cannot start threads")?;
     // They alone accept.
     drop(sockets);

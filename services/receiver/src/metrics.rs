@@ -1,75 +1,16 @@
-//! Figures of files: what came in and went out, and what lies in the spool.
+//! What lies in the spool.
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak, mpsc},
+    sync::{Arc, Mutex, PoisonError, Weak, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Histogram},
-};
-use protocol::Verb;
+use opentelemetry::global;
 use runtime::telemetry::METER;
 use spool::Census;
 
 use crate::site::Site;
-
-/// Counters of files.
-pub(crate) struct Metrics {
-    files: Counter<u64>,
-    bytes: Counter<u64>,
-    seconds: Histogram<f64>,
-}
-
-/// Made with the first command, when the program's meter stands.
-pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
-
-impl Metrics {
-    fn new() -> Self {
-        let meter = global::meter(METER);
-        Self {
-            files: meter
-                .u64_counter("tentacle_files")
-                .with_description("Files that a command was for, by the command and what became of it")
-                .build(),
-            bytes: meter
-                .u64_counter("tentacle_bytes")
-                .with_unit("By")
-                .with_description("Bytes of files, in from clients and out to them")
-                .build(),
-            seconds: meter
-                .f64_histogram("tentacle_file_seconds")
-                .with_unit("s")
-                .with_description("How long a file took, from its command to the end of its transfer")
-                .with_boundaries(vec![
-                    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
-                    300.0,
-                ])
-                .build(),
-        }
-    }
-
-    /// A file's transfer came to this end.
-    pub(crate) fn ended(&self, verb: Verb, outcome: &'static str) {
-        self.files.add(1, &[KeyValue::new("command", verb.as_str()), KeyValue::new("outcome", outcome)]);
-    }
-
-    /// It was transferred whole.
-    pub(crate) fn transferred(&self, verb: Verb, bytes: u64, began: Instant) {
-        let (command, direction) = (KeyValue::new("command", verb.as_str()), direction(verb));
-        self.bytes.add(bytes, &[command.clone(), KeyValue::new("direction", direction)]);
-        self.seconds.record(began.elapsed().as_secs_f64(), &[command]);
-    }
-}
-
-fn direction(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Send | Verb::Zsend => "in",
-        Verb::Recv | Verb::Zrecv | Verb::Ls | Verb::Mv => "out",
-    }
-}
 
 /// Tells what lies in the spool of `site`. It is counted when somebody asks, at most every [`COUNT_EVERY`], by a thread of
 /// its own: where that takes longer than a moment, the last figures are told.

@@ -7,7 +7,11 @@ use protocol::{Command, Connection, ConnectionError, PasswordDigest, Refusal, Re
 use runtime::{
     drain::DrainWatch,
     logs::Escaped,
-    telemetry::{SPANS, journey::Passing},
+    telemetry::{
+        SPANS,
+        files::{Direction, FILES},
+        journey::Passing,
+    },
 };
 use security::TooManyWait;
 use spool::Lease;
@@ -18,7 +22,7 @@ use tracing::{
 };
 use transport::Stream;
 
-use crate::{commands, metrics::METRICS, site::Site};
+use crate::{commands, site::Site};
 
 /// A connection and what it needs.
 #[derive(Debug)]
@@ -120,7 +124,7 @@ impl Session {
                 let outcome = if matches!(end, SessionEnd::NotServed(_)) { "refused" } else { "cut" };
                 span.record("tentacle.outcome", outcome).record("tentacle.reason", display(end));
                 if let Some(verb) = verb {
-                    METRICS.ended(verb, outcome);
+                    FILES.ended(verb.as_str(), outcome);
                 }
             }
             served?;
@@ -214,8 +218,7 @@ impl Session {
         what: &'static str,
         passing: Passing,
     ) {
-        METRICS.ended(verb, "ok");
-        METRICS.transferred(verb, bytes, self.began);
+        FILES.whole(verb.as_str(), direction(verb), bytes, self.began);
         Span::current().record("tentacle.outcome", "ok");
         let recorded = passing.end(name).map(|(journey, began)| {
             let attributes = [
@@ -234,7 +237,7 @@ impl Session {
     /// Counts a command for a file that came to another end than its transfer.
     pub(crate) fn ended(&self, verb: Verb, outcome: &'static str, why: &(dyn std::fmt::Display + Sync)) {
         if verb != Verb::Ls {
-            METRICS.ended(verb, outcome);
+            FILES.ended(verb.as_str(), outcome);
         }
         Span::current().record("tentacle.outcome", outcome).record("tentacle.reason", display(why));
     }
@@ -260,6 +263,13 @@ fn command_span(command: &Command) -> Span {
         tentacle.outcome = Empty,
         tentacle.reason = Empty,
     )
+}
+
+fn direction(verb: Verb) -> Direction {
+    match verb {
+        Verb::Send | Verb::Zsend => Direction::In,
+        Verb::Recv | Verb::Zrecv | Verb::Ls | Verb::Mv => Direction::Out,
+    }
 }
 
 /// What counts as a command for a file.

@@ -7,6 +7,7 @@
 //! nothing but a counter, [`LOST`].
 
 mod figures;
+pub mod files;
 pub mod journey;
 mod outgoing;
 mod sampler;

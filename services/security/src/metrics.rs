@@ -1,7 +1,9 @@
 //! Who comes in, and who does not.
 
 use std::{
-    sync::{Arc, LazyLock},
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -11,9 +13,12 @@ use opentelemetry::{
 };
 use runtime::telemetry::METER;
 use tokio::sync::Semaphore;
-use transport::{proxy_header::HeaderError, tls::HandshakeError};
+use transport::{
+    proxy_header::HeaderError,
+    tls::{HandshakeError, validities},
+};
 
-use crate::{NotEntered, Refused};
+use crate::{NotEntered, Refused, expiry::Certificates};
 
 /// Counters of connections.
 pub(crate) struct Metrics {
@@ -25,6 +30,37 @@ pub(crate) struct Metrics {
 
 /// Made with the first connection, when the program's meter stands.
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// Tells when the first certificate in each of these files expires. They are read when somebody asks.
+pub(crate) fn watch_expiry(files: &Certificates) {
+    static WATCHED: LazyLock<Mutex<BTreeSet<PathBuf>>> = LazyLock::new(|| {
+        let _ = global::meter(METER)
+            .i64_observable_gauge("tentacle_certificate_expiry_timestamp_seconds")
+            .with_unit("s")
+            .with_description("When the first certificate in a file expires, in seconds since 1970")
+            .with_callback(|seen| {
+                let files = WATCHED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                for file in files {
+                    let ends =
+                        validities(&file).unwrap_or_default().into_iter().map(|one| one.not_after).min();
+                    if let Some(ends) = ends {
+                        seen.observe(ends, &[KeyValue::new("file", file.display().to_string())]);
+                    }
+                }
+            })
+            .build();
+        Mutex::default()
+    });
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    for file in [&files.own, &files.authorities].into_iter().flatten() {
+        if watched.len() < MOST_FILES {
+            watched.insert(file.clone());
+        }
+    }
+}
+
+/// Files of certificates with series of their own.
+const MOST_FILES: usize = 1000;
 
 /// Tells how many of `most` permits are in use.
 pub(crate) fn watch_open(permits: &Arc<Semaphore>, most: usize) {

@@ -1,4 +1,4 @@
-//! Figures of sources, and of the files that come from them.
+//! Figures of sources.
 
 use std::{
     collections::HashMap,
@@ -6,25 +6,11 @@ use std::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Histogram},
-};
-use protocol::Verb;
+use opentelemetry::{KeyValue, global};
 use runtime::telemetry::METER;
-
-/// Counters of files.
-pub(crate) struct Metrics {
-    files: Counter<u64>,
-    bytes: Counter<u64>,
-    seconds: Histogram<f64>,
-}
-
-/// Made with the first file, when the program's meter stands.
-pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 /// The figures of one source, which last as long as it is pulled.
 #[derive(Debug)]
@@ -44,50 +30,6 @@ pub(crate) struct Figures {
 
 /// All sources that are pulled, by their labels.
 static SOURCES: LazyLock<Mutex<HashMap<String, Weak<Figures>>>> = LazyLock::new(Mutex::default);
-
-// === impl Metrics ===
-
-impl Metrics {
-    fn new() -> Self {
-        let meter = global::meter(METER);
-        Self {
-            files: meter
-                .u64_counter("tentacle_files")
-                .with_description("Files that were asked for, and what became of them")
-                .build(),
-            bytes: meter
-                .u64_counter("tentacle_bytes")
-                .with_unit("By")
-                .with_description("Bytes of files that were fetched")
-                .build(),
-            seconds: meter
-                .f64_histogram("tentacle_file_seconds")
-                .with_unit("s")
-                .with_description("How long a file took, from the question for it until it was safe here")
-                .with_boundaries(vec![
-                    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
-                    300.0,
-                ])
-                .build(),
-        }
-    }
-
-    /// What became of a name that was asked for.
-    pub(crate) fn ended(&self, outcome: &'static str) {
-        self.files.add(1, &[COMMAND, KeyValue::new("outcome", outcome)]);
-    }
-
-    pub(crate) fn transferred(&self, bytes: u64) {
-        self.bytes.add(bytes, &[COMMAND, KeyValue::new("direction", "in")]);
-    }
-
-    pub(crate) fn took(&self, began: Instant) {
-        self.seconds.record(began.elapsed().as_secs_f64(), &[COMMAND]);
-    }
-}
-
-/// However a file is fetched, that is how its source is told to forget it.
-const COMMAND: KeyValue = KeyValue::from_static("command", Verb::Mv.as_str());
 
 // === impl Figures ===
 
@@ -152,20 +94,21 @@ impl Figures {
 /// The figures of all sources, told when somebody asks.
 static WATCHED: LazyLock<()> = LazyLock::new(|| {
     let meter = global::meter(METER);
-    let gauge = |name: &'static str, unit: &'static str, about: &'static str, of: fn(&Figures) -> Option<u64>| {
-        let _ = meter
-            .u64_observable_gauge(name)
-            .with_unit(unit)
-            .with_description(about)
-            .with_callback(move |seen| {
-                for figures in all() {
-                    if let Some(figure) = of(&figures) {
-                        seen.observe(figure, &[KeyValue::new("source", figures.label.clone())]);
+    let gauge =
+        |name: &'static str, unit: &'static str, about: &'static str, of: fn(&Figures) -> Option<u64>| {
+            let _ = meter
+                .u64_observable_gauge(name)
+                .with_unit(unit)
+                .with_description(about)
+                .with_callback(move |seen| {
+                    for figures in all() {
+                        if let Some(figure) = of(&figures) {
+                            seen.observe(figure, &[KeyValue::new("source", figures.label.clone())]);
+                        }
                     }
-                }
-            })
-            .build();
-    };
+                })
+                .build();
+        };
     gauge("tentacle_source_up", "", "Whether the last round ended well", |of| Some(of.up.load(Relaxed)));
     gauge(
         "tentacle_source_last_success_timestamp_seconds",
@@ -231,7 +174,8 @@ mod tests {
 
     #[test]
     fn labels_are_bounded_and_given_back() {
-        let held: Vec<_> = (0..MOST_LABELS + 7).map(|number| Figures::of(&format!("site-{number}"))).collect();
+        let held: Vec<_> =
+            (0..MOST_LABELS + 7).map(|number| Figures::of(&format!("site-{number}"))).collect();
         assert_eq!(held[MOST_LABELS - 1].label, format!("site-{}", MOST_LABELS - 1));
         assert_eq!(held[MOST_LABELS].label, "other");
         assert!(Arc::ptr_eq(&held[MOST_LABELS], &held[MOST_LABELS + 6]));

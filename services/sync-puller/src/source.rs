@@ -326,7 +326,9 @@ impl Source {
         let session = match self.connect().await {
             Ok(session) => session,
             Err(error) => {
-                Span::current().record("tentacle.outcome", "failed").record("tentacle.reason", display(&error));
+                Span::current()
+                    .record("tentacle.outcome", "failed")
+                    .record("tentacle.reason", display(&error));
                 return (Tally::default(), Err(error.into()));
             }
         };
@@ -348,7 +350,9 @@ impl Source {
                 }
                 Err(TakeError::Destination(error)) => return (taker.tally, Err(error.into())),
                 Err(error) => {
-                    Span::current().record("tentacle.outcome", "failed").record("tentacle.reason", display(&error));
+                    Span::current()
+                        .record("tentacle.outcome", "failed")
+                        .record("tentacle.reason", display(&error));
                     return (taker.tally, Err(SourceError::Take { name: item.name.clone(), error }));
                 }
             }

@@ -8,7 +8,12 @@ use std::{
 
 use opentelemetry::{Context, KeyValue};
 use protocol::{ClientError, FileName, Form, Verb, piece_size};
-use runtime::telemetry::{SPANS, is_tracing, journey::Journey};
+use runtime::telemetry::{
+    SPANS,
+    files::{Direction, FILES},
+    is_tracing,
+    journey::Journey,
+};
 use sha2::{Digest as _, Sha256};
 use spool::{Draft, EntryName};
 use tempfile::SpooledTempFile;
@@ -19,7 +24,6 @@ use tracing::{
 
 use crate::{
     destination::{CentralSession, DestinationError, Digest, Intake, Offer, digest_of, digest_of_body},
-    metrics::METRICS,
     upstream::Session,
 };
 
@@ -125,15 +129,16 @@ impl Taker {
             Ok(Taken::Unwanted) => "unwanted",
             Err(_) => "failed",
         };
-        METRICS.ended(outcome);
+        if !matches!(taken, Ok(Taken::Yes)) {
+            FILES.ended(COMMAND.as_str(), outcome);
+        }
         span.record("tentacle.outcome", outcome);
         match &taken {
             Ok(_) => {}
             Err(error) => _ = span.record("tentacle.reason", display(error)),
         }
         if let (Ok(Taken::Yes), Some(fetched)) = (&taken, &self.unsettled) {
-            METRICS.took(began);
-            METRICS.transferred(fetched.bytes);
+            FILES.whole(COMMAND.as_str(), Direction::In, fetched.bytes, began);
             span.record("file.size", fetched.bytes);
             let step = if fetched.staged.is_some() { "file fetched" } else { "file forwarded" };
             span.in_scope(|| drop(record(step, &fetched.name, &fetched.digest, fetched.bytes, at)));
@@ -417,5 +422,8 @@ fn entry(name: &FileName) -> Result<EntryName, TakeError> {
     EntryName::new(name.as_bytes())
         .map_err(|error| DestinationError::Disk(std::io::Error::other(error)).into())
 }
+
+/// However a file is fetched, that is how its source is told to forget it.
+const COMMAND: Verb = Verb::Mv;
 
 const REFUSED: Forwarded = Forwarded::Not(Taken::Refused);

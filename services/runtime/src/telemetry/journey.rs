@@ -38,7 +38,7 @@ pub struct Journey {
 }
 
 /// The digest of a content that passes by: computed while something is traced, as nobody else asks for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Passing(Option<Begun>);
 
 #[derive(Clone, Debug)]
