@@ -103,3 +103,5 @@ for name in "${images[@]}"; do
         fail "$builder could not build $name: see its message above"
     }
 done
+# The archives are what is kept: every run would leave its images there else.
+[ "$builder" = docker ] || own_place "$builder" rmi --all --force >/dev/null
