@@ -91,10 +91,10 @@ class Namespace:
 
         eventually(ended, f"the Job {name}")
 
-    def objects(self):
+    def objects(self, *arguments):
         kinds = "pods,services,statefulsets,deployments,replicasets,configmaps,secrets,serviceaccounts"
         kinds += ",persistentvolumeclaims,poddisruptionbudgets,networkpolicies"
-        found = self.kubectl("get", kinds, "--output=name").split()
+        found = self.kubectl("get", kinds, "--output=name", *arguments).split()
         # Each namespace gets these by itself.
         return {name for name in found if "/default" not in name and not name.endswith("/kube-root-ca.crt")}
 

@@ -160,6 +160,16 @@ def test_a_new_certificate_is_in_use_without_a_restart(network, authority):
     assert pods(network) == before
 
 
+def test_what_is_uninstalled_leaves_its_claims_alone(network):
+    claims = {site.name: "files-site-tentacle-receiver-0" for site in network.sites}
+    claims[network.centre.name] = "centre-tentacle-sync-puller-incoming"
+    for space, releases in ((network.centre, ("reader", "centre")), *((site, ("site",)) for site in network.sites)):
+        for release in releases:
+            space.helm.uninstall(release, timeout=180)
+        claim = {f"persistentvolumeclaim/{claims[space.name]}"}
+        eventually(lambda: space.objects("--selector", "app.kubernetes.io/instance") == claim, f"all but the claim to be gone from {space.name}")
+
+
 def names(site):
     """What the certificate of a site is for."""
     return [f"DNS:{SITE}.{site.name}.svc", "IP:127.0.0.1"]
