@@ -134,9 +134,8 @@ impl Inspector {
         }
     }
 
-    /// How many of the next bytes from there need not be fed, as they are of a
-    /// body; [`Inspector::moved`] is to count them. All of them once the
-    /// session is foreign.
+    /// How many of the next bytes from there are of a body; all of them once
+    /// the session is foreign.
     pub(crate) fn ahead(&self, from: Speaker) -> u64 {
         match (&self.phase, from) {
             (Phase::Foreign, _) => u64::MAX,
@@ -173,7 +172,7 @@ impl Inspector {
     }
 
     /// Counts bytes of a body, at most those that [`Inspector::ahead`] tells.
-    pub(crate) fn moved(&mut self, from: Speaker, count: u64) -> Vec<Event> {
+    fn moved(&mut self, from: Speaker, count: u64) -> Vec<Event> {
         let mut events = Vec::new();
         match (&mut self.phase, from) {
             (Phase::Up(_, left), Speaker::Client) | (Phase::Down(_, left), Speaker::Server) => {

@@ -10,7 +10,6 @@ mod carry;
 mod entrance;
 mod inspect;
 pub mod options;
-mod pipe;
 mod relay;
 mod server;
 mod threads;

@@ -91,8 +91,7 @@ impl Sums {
 // === impl Eye ===
 
 impl Eye<'_> {
-    /// How many of the next bytes need not be seen; those are
-    /// [`Eye::moved`].
+    /// How many of the next bytes are of a body: none of them is kept.
     pub(crate) fn ahead(self) -> u64 {
         self.watch.map_or(u64::MAX, |watch| watch.state().inspector.ahead(self.from))
     }
@@ -126,14 +125,6 @@ impl Eye<'_> {
     /// Whether the end has to wait for what is held.
     pub(crate) fn keeps(self) -> bool {
         self.watch.is_some_and(|watch| watch.state().inspector.keeps(self.from))
-    }
-
-    /// Counts bytes of a body, at most [`Eye::ahead`].
-    ///
-    /// # Errors
-    /// As [`Eye::see`].
-    pub(crate) fn moved(self, count: usize) -> Result<(), Foreign> {
-        self.watch.map_or(Ok(()), |watch| watch.follow(|inspector| inspector.moved(self.from, count as u64)))
     }
 
     /// Nothing more comes.

@@ -3,17 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
-    thread,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use transport::Address;
 
 /// Finds the addresses of a name.
@@ -33,21 +29,9 @@ pub(crate) enum Home {
 /// it.
 pub(crate) type Buffers = BTreeMap<Home, Vec<SocketAddr>>;
 
-/// The system's resolver: the hosts file, and the DNS. It cannot be
-/// interrupted, and may be silent for a minute: on a thread of its own it does
-/// not keep the program from ending, as one of the runtime's would.
+/// The system's resolver.
 pub(crate) fn system() -> Resolver {
-    Arc::new(|address| {
-        Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            thread::Builder::new().name("lookup".into()).spawn(move || {
-                let found = (address.host.as_str(), address.port).to_socket_addrs();
-                // Who asked may have gone.
-                let _ = answer.send(found.map(Iterator::collect));
-            })?;
-            answered.await.map_err(io::Error::other)?
-        })
-    })
+    Arc::new(|address| Box::pin(async move { address.look_up().await }))
 }
 
 /// Each address of IPv4 is a buffer; those of IPv6 are other ways to the same

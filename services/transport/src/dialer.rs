@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpSocket, TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 
@@ -149,9 +149,8 @@ impl Dialer {
     }
 
     async fn resolve(&self, address: &Address, ends: Instant) -> Result<Vec<SocketAddr>, DialError> {
-        let found = timeout_at(ends, lookup_host((address.host.as_str(), address.port))).await;
-        let found = found.map_err(|_| self.timed_out(address))?;
-        Ok(found.map_err(|error| self.failed(address, error))?.collect())
+        let found = timeout_at(ends, address.look_up()).await;
+        found.map_err(|_| self.timed_out(address))?.map_err(|error| self.failed(address, error))
     }
 
     async fn connect(&self, address: &Address, remote: SocketAddr) -> Result<TcpStream, DialError> {

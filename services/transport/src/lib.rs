@@ -4,6 +4,7 @@
 mod dialer;
 mod http_connect;
 mod listener;
+mod lookup;
 pub mod proxy_header;
 mod stream;
 pub mod tls;

@@ -10,7 +10,6 @@ use std::{
 };
 
 use tokio::{
-    net::lookup_host,
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
@@ -82,8 +81,7 @@ pub(super) fn start(hosts: &[Address]) -> (watch::Receiver<Known>, JoinSet<()>) 
 /// silent resolver holds no more than a thread for each name.
 async fn look_up_for_ever(host: Address, report: impl Fn(io::Result<Vec<SocketAddr>>)) {
     loop {
-        let answer = lookup_host((host.host.as_str(), host.port)).await;
-        report(answer.map(Iterator::collect));
+        report(host.look_up().await);
         sleep(LOOK_UP_EVERY).await;
     }
 }
