@@ -207,7 +207,7 @@ async fn leave(session: Session) {
 fn record(step: &'static str, name: &FileName, passing: Passing) {
     if let Some((journey, began)) = passing.end(name.as_bytes()) {
         let attributes =
-            [KeyValue::new("tentacle.outcome", "ok"), KeyValue::new("file.name", name.to_string())];
+            || [KeyValue::new("tentacle.outcome", "ok"), KeyValue::new("file.name", name.to_string())];
         journey.record(step, began, attributes);
     }
 }

@@ -193,15 +193,17 @@ impl Watch {
             Event::Passed(Transfer { verb, name, size, journey }) => {
                 let seconds = state.asked.elapsed().as_secs_f32();
                 let recorded = journey.map(|(journey, began)| {
-                    let attributes = [
-                        KeyValue::new("tentacle.command", verb.as_str()),
-                        KeyValue::new("tentacle.outcome", "ok"),
-                        KeyValue::new("file.name", String::from_utf8_lossy(&name).into_owned()),
-                        KeyValue::new("file.size", size.cast_signed()),
-                        KeyValue::new("network.peer.address", peer.ip().to_string()),
-                        KeyValue::new("server.address", upstream.ip().to_string()),
-                        KeyValue::new("server.port", i64::from(upstream.port())),
-                    ];
+                    let attributes = || {
+                        [
+                            KeyValue::new("tentacle.command", verb.as_str()),
+                            KeyValue::new("tentacle.outcome", "ok"),
+                            KeyValue::new("file.name", String::from_utf8_lossy(&name).into_owned()),
+                            KeyValue::new("file.size", size.cast_signed()),
+                            KeyValue::new("network.peer.address", peer.ip().to_string()),
+                            KeyValue::new("server.address", upstream.ip().to_string()),
+                            KeyValue::new("server.port", i64::from(upstream.port())),
+                        ]
+                    };
                     journey.record("file passed on", began, attributes)
                 });
                 let _within = recorded.map(Context::attach);

@@ -221,13 +221,15 @@ impl Session {
         FILES.whole(verb.as_str(), direction(verb), bytes, self.began);
         Span::current().record("tentacle.outcome", "ok");
         let recorded = passing.end(name).map(|(journey, began)| {
-            let attributes = [
-                KeyValue::new("tentacle.command", verb.as_str()),
-                KeyValue::new("tentacle.outcome", "ok"),
-                KeyValue::new("file.name", String::from_utf8_lossy(name).into_owned()),
-                KeyValue::new("file.size", bytes.cast_signed()),
-                KeyValue::new("network.peer.address", self.peer.ip().to_string()),
-            ];
+            let attributes = || {
+                [
+                    KeyValue::new("tentacle.command", verb.as_str()),
+                    KeyValue::new("tentacle.outcome", "ok"),
+                    KeyValue::new("file.name", String::from_utf8_lossy(name).into_owned()),
+                    KeyValue::new("file.size", bytes.cast_signed()),
+                    KeyValue::new("network.peer.address", self.peer.ip().to_string()),
+                ]
+            };
             journey.record(what, began, attributes)
         });
         let _within = recorded.map(Context::attach);

@@ -29,10 +29,12 @@ pub(crate) async fn publish_forgotten(intake: &Intake, listed: &[Bytes]) -> Resu
         let began = SystemTime::now();
         let published = intake.publish(name).await;
         let journey = digest.as_ref().filter(|_| published.is_ok()).map(|digest| {
-            let attributes = [
-                KeyValue::new("tentacle.outcome", "settled"),
-                KeyValue::new("file.name", String::from_utf8_lossy(name.as_bytes()).into_owned()),
-            ];
+            let attributes = || {
+                [
+                    KeyValue::new("tentacle.outcome", "settled"),
+                    KeyValue::new("file.name", String::from_utf8_lossy(name.as_bytes()).into_owned()),
+                ]
+            };
             Journey::of(name.as_bytes(), digest).record("file published", began, attributes)
         });
         let _within = journey.map(Context::attach);

@@ -410,11 +410,13 @@ fn record(
     bytes: u64,
     began: SystemTime,
 ) -> Option<Context> {
-    let attributes = [
-        KeyValue::new("tentacle.outcome", "ok"),
-        KeyValue::new("file.name", name.to_string()),
-        KeyValue::new("file.size", bytes.cast_signed()),
-    ];
+    let attributes = || {
+        [
+            KeyValue::new("tentacle.outcome", "ok"),
+            KeyValue::new("file.name", name.to_string()),
+            KeyValue::new("file.size", bytes.cast_signed()),
+        ]
+    };
     is_tracing().then(|| Journey::of(name.as_bytes(), digest).record(step, began, attributes))
 }
 

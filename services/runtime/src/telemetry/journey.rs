@@ -63,12 +63,12 @@ impl Journey {
     }
 
     /// Adds a span, from `began` to now, linked to the span that this is called within. The returned context is the
-    /// span's: what is logged in it carries the journey's ids.
-    pub fn record(
+    /// span's: what is logged in it carries the journey's ids. `attributes` are asked for where it is sampled.
+    pub fn record<const N: usize>(
         &self,
         step: &'static str,
         began: SystemTime,
-        attributes: impl IntoIterator<Item = KeyValue>,
+        attributes: impl FnOnce() -> [KeyValue; N],
     ) -> Context {
         let parent = SpanContext::new(self.trace, self.parent, TraceFlags::SAMPLED, true, TraceState::NONE);
         let parent = Context::new().with_remote_span_context(parent);
@@ -82,7 +82,7 @@ impl Journey {
         let context = parent.with_span(span);
         let span = context.span();
         if span.is_recording() {
-            attributes.into_iter().for_each(|attribute| span.set_attribute(attribute));
+            attributes().into_iter().for_each(|attribute| span.set_attribute(attribute));
             span.set_status(Status::Ok);
             span.end();
         }
