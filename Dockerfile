@@ -4,8 +4,9 @@
 #
 #   docker buildx build --target tentacle-receiver --platform linux/amd64,linux/arm64 .
 #
-#   dist/ARCHITECTURE/PROGRAM   the programs, by Docker's names of architectures
-#   dist/empty/                 an empty folder: nothing else can make one here
+#   dist/ARCHITECTURE/PROGRAM     the services, by Docker's names of architectures
+#   dist/ARCHITECTURE/tentacle/   the command-line programs: one file, two names
+#   dist/empty/                   an empty folder: nothing else can make one here
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -63,6 +64,7 @@ ARG TARGETARCH
 LABEL org.opencontainers.image.title=tentacle \
       org.opencontainers.image.description="tentacle_client and tentacle_server, which send, fetch and take files by the Tentacle protocol"
 COPY --chown=65532:65532 dist/empty /var/spool/tentacle
-COPY dist/$TARGETARCH/tentacle_client dist/$TARGETARCH/tentacle_server /
+# One file and a link to it: a folder's links stay links.
+COPY dist/$TARGETARCH/tentacle /
 EXPOSE 41121
 CMD ["tentacle_client", "--help"]

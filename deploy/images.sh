@@ -9,7 +9,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 images=(tentacle-receiver tentacle-proxy tentacle-sync-puller tentacle)
-programs=(tentacle-receiver tentacle-proxy tentacle-sync-puller tentacle_client tentacle_server)
 build=${CARGO_TARGET_DIR:-$PWD/target}/images-build
 
 fail() {
@@ -31,19 +30,20 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # With the C library inside: nothing else is in the image. Cargo builds the
 # compiler's own plugins without it, as the target is named.
 build_programs() {
-    local target folder packages=()
+    local target name dist=dist/$architecture
     target=$(rustc -vV | sed -n 's/^host: //p')
-    for folder in receiver proxy sync-puller client server; do packages+=(--package "$folder"); done
     RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" "${CARGO:-cargo}" build --quiet --locked --profile image \
-        --target "$target" --target-dir "$build" "${packages[@]}" --bins
-    rm -rf "dist/$architecture"
-    mkdir -p "dist/$architecture" dist/empty
-    local program
-    for program in "${programs[@]}"; do
-        install -m 755 "$build/$target/image/$program" "dist/$architecture/$program"
-        is_static "dist/$architecture/$program" ||
-            fail "dist/$architecture/$program: not a static program: is the C library's archive (libc.a) installed?"
+        --target "$target" --target-dir "$build" "${images[@]/#/--bin=}"
+    rm -rf "$dist"
+    mkdir -p "$dist" dist/empty
+    for name in "${images[@]}"; do
+        is_static "$build/$target/image/$name" ||
+            fail "$build/$target/image/$name: not a static program: is the C library's archive (libc.a) installed?"
+        [ "$name" = tentacle ] || install -m 755 "$build/$target/image/$name" "$dist/$name"
     done
+    # It is the program that it is called by.
+    install -D -m 755 "$build/$target/image/tentacle" "$dist/tentacle/tentacle_client"
+    ln -s tentacle_client "$dist/tentacle/tentacle_server"
 }
 
 # A program that needs others names an interpreter.
@@ -103,3 +103,5 @@ for name in "${images[@]}"; do
         fail "$builder could not build $name: see its message above"
     }
 done
+# The archives are what is kept: every run would leave its images there else.
+[ "$builder" = docker ] || own_place "$builder" rmi --all --force >/dev/null

@@ -25,7 +25,7 @@ def test_nothing_is_left_where_nothing_is_enabled():
     assert render({"receiver": {"enabled": False}}) == []
 
 
-def test_each_receiver_has_a_claim_and_a_name_of_its_own():
+def test_each_receiver_has_a_claim_of_its_own_and_one_name_stands_for_all():
     manifests = render({"receiver": {"replicas": 3}})
     receivers = manifests.one("StatefulSet")["spec"]
     assert receivers["replicas"] == 3 and len(receivers["volumeClaimTemplates"]) == 1
@@ -33,7 +33,7 @@ def test_each_receiver_has_a_claim_and_a_name_of_its_own():
     assert headless["clusterIP"] == "None"
     # One that takes no more must be reached, to be emptied.
     assert headless["publishNotReadyAddresses"] is True
-    assert "site-tentacle-receiver-2.site-tentacle-receiver-headless.edge.svc" in manifests.notes
+    assert "    site-tentacle-receiver-headless.edge.svc\n" in manifests.notes
 
 
 def test_a_receiver_can_use_a_claim_that_is_there():

@@ -47,6 +47,10 @@ class Namespace:
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "--output=json"))
 
+    def pods(self):
+        """Those of releases."""
+        return self.get("pods", "--selector", "app.kubernetes.io/component")["items"]
+
     def values(self, values):
         """With the images of this run, and quickly replaced pods."""
         quick = {name: {**image, **({} if name == "tests" else {"terminationGracePeriodSeconds": 10})} for name, image in self.components.items()}
@@ -64,12 +68,42 @@ class Namespace:
         made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys}
         self.kubectl("apply", "--filename=-", given=json.dumps(made))
 
-    def objects(self):
+    def agents(self, name, files, *options, secrets=()):
+        """A Job that sends `{name: text}` from within the cluster, as agents there do."""
+        volumes = [{"name": "files", "configMap": {"name": name}}]
+        volumes += [{"name": secret, "secret": {"secretName": secret}} for secret in secrets]
+        mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
+        image = self.components["tests"]["image"]
+        tagged = "/".join(part for part in (image["registry"], f"{image['repository']}:{image['tag']}") if part)
+        command = ["tentacle_client", *options, *(f"/files/{file}" for file in files)]
+        agent = {"name": "agents", "image": tagged, "command": command, "volumeMounts": mounts}
+        pod = {"restartPolicy": "Never", "containers": [agent], "volumes": volumes}
+        made = [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files},
+            {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": {"spec": pod}}},
+        ]
+        self.kubectl("create", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": made}))
+
+        def ended():
+            status = self.get("job", name)["status"]
+            assert not status.get("failed"), self.kubectl("logs", f"job/{name}")
+            return status.get("succeeded")
+
+        eventually(ended, f"the Job {name}")
+
+    def objects(self, *arguments):
         kinds = "pods,services,statefulsets,deployments,replicasets,configmaps,secrets,serviceaccounts"
         kinds += ",persistentvolumeclaims,poddisruptionbudgets,networkpolicies"
-        found = self.kubectl("get", kinds, "--output=name").split()
+        found = self.kubectl("get", kinds, "--output=name", *arguments).split()
         # Each namespace gets these by itself.
         return {name for name in found if "/default" not in name and not name.endswith("/kube-root-ca.crt")}
+
+    def is_ready(self, pod, other_than):
+        """Whether there is a ready pod of that name that is not the one with that uid."""
+        found = next((one for one in self.pods() if one["metadata"]["name"] == pod), None)
+        if not found or found["metadata"]["uid"] == other_than:
+            return False
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
 
     @contextlib.contextmanager
     def way_in(self, target):
@@ -78,7 +112,8 @@ class Namespace:
         forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             said = forward.stdout.readline()
-            assert "127.0.0.1:" in said, f"{' '.join(command)}: {said}"
+            if "127.0.0.1:" not in said:
+                raise ConnectionError(f"{' '.join(command)}: ended")
             yield int(said.partition("127.0.0.1:")[2].split()[0])
         finally:
             forward.kill()
@@ -170,7 +205,8 @@ class Programs:
         taken = self.work / f"taken-{secrets.token_hex(3)}"
         taken.mkdir()
         self.run("tentacle-sync-puller", "--once", "--sync-address", f"127.0.0.1:{port}", "--incoming-dir", str(taken), *options)
-        return {path.name: path.read_text() for path in taken.iterdir() if not path.name.startswith(".tentacle~")}
+        files = (path for path in taken.rglob("*") if path.is_file() and not path.name.startswith(".tentacle~"))
+        return {path.name: path.read_text() for path in files}
 
     def has(self, port, name, *options):
         """Whether a receiver has this file."""

@@ -1,13 +1,8 @@
-//! `tentacle_server`, the documented name of the receiver, and with `-b` of
-//! the proxy.
+//! `tentacle_server`: see [`server`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     const NAME: &str = "tentacle_server";
-    runtime::main(NAME, || match receiver::options::program(NAME).from_process()? {
-        None => Ok(ExitCode::SUCCESS),
-        Some(layers) if layers.source_of("proxy-ip").is_some() => proxy::start_with(&layers),
-        Some(layers) => receiver::start_with(&layers),
-    })
+    runtime::main(NAME, || server::start(NAME))
 }
