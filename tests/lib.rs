@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod certificates;
+mod collector;
 mod contents;
 mod openssl;
 mod peer;
@@ -25,6 +26,7 @@ use std::{
 
 pub use crate::{
     certificates::{Form, KINDS, Key, Kind, NAME, Pki, certificates},
+    collector::{Collector, Seen},
     contents::{files_below, folders_below, left_aside},
     openssl::Openssl,
     peer::Peer,

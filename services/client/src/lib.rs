@@ -12,7 +12,11 @@ mod transfer;
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use runtime::logs;
+use runtime::telemetry::{self, SPANS};
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
+};
 
 use crate::options::Task;
 pub use crate::{
@@ -30,15 +34,33 @@ pub use crate::{
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
     let options = Options::from_layers(&layers)?;
-    let _logs = logs::start(&options.logs)?;
+    let program = telemetry::Program { name, scraped: false };
+    let _telemetry = telemetry::start(program, &options.logs)?;
     let thread = runtime::thread().context("cannot start")?;
+    let span = tracing::info_span!(
+        target: SPANS,
+        "session",
+        otel.kind = "client",
+        network.transport = "tcp",
+        server.address = %options.server,
+        tentacle.outcome = Empty,
+        tentacle.reason = Empty,
+    );
     let done = match options.task {
         Task::Check => thread
-            .block_on(check(&options))
+            .block_on(check(&options).instrument(span.clone()))
             .map(|checked| say(&options, &checked))
             .map_err(anyhow::Error::from),
-        Task::Send | Task::Get => thread.block_on(run(&options)).map_err(anyhow::Error::from),
+        Task::Send | Task::Get => {
+            thread.block_on(run(&options).instrument(span.clone())).map_err(anyhow::Error::from)
+        }
     };
+    match &done {
+        Ok(()) => span.record("tentacle.outcome", "ok"),
+        Err(error) => span.record("tentacle.outcome", "failed").record("tentacle.reason", display(error)),
+    };
+    // It ends before what has been seen is sent.
+    drop(span);
     match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // As the peers' -q does: the exit status alone tells.

@@ -9,9 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use opentelemetry::KeyValue;
 use protocol::{
     Client, ClientError, ConnectionError, FileName, Form, NameError, NameRules, archive::ArchiveError,
 };
+use runtime::telemetry::journey::Passing;
 use security::Connector;
 use spool::{CommitError, EntryNameError};
 use transport::{DialError, Dialer, Stream, TunnelError, tls::HandshakeError};
@@ -198,6 +200,15 @@ async fn connect(options: &Options) -> Result<Stream, TransferError> {
 async fn leave(session: Session) {
     if let Err(error) = session.client.quit().await {
         tracing::debug!("the server did not wait for QUIT: {error}");
+    }
+}
+
+/// A step of a file's journey, where something is traced.
+fn record(step: &'static str, name: &FileName, passing: Passing) {
+    if let Some((journey, began)) = passing.end(name.as_bytes()) {
+        let attributes =
+            [KeyValue::new("tentacle.outcome", "ok"), KeyValue::new("file.name", name.to_string())];
+        journey.record(step, began, attributes);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Following a session by what its two sides send, without a part in it and
 //! without I/O.
 
-use std::mem;
+use std::{mem, time::SystemTime};
 
 use bytes::Bytes;
 use protocol::{Command, Refusal, Reply, Verb};
+use runtime::telemetry::journey::{Journey, Passing};
 
 use self::unjudged::Unjudged;
 
@@ -22,6 +23,8 @@ pub(crate) struct Inspector {
     phase: Phase,
     client: Unjudged,
     server: Unjudged,
+    /// The body that goes over.
+    passing: Passing,
 }
 
 /// Who sends.
@@ -70,6 +73,9 @@ pub(crate) struct Transfer {
     pub(crate) name: Bytes,
     /// Bytes of the body; 0 until they are known.
     pub(crate) size: u64,
+    /// Of a plain file that went over while something is traced, and when its body began. What is packed is not
+    /// unpacked for it.
+    pub(crate) journey: Option<(Journey, SystemTime)>,
 }
 
 /// Why a session cannot be read. It never tells what was sent, which may hold
@@ -122,7 +128,13 @@ enum Asked {
 
 impl Inspector {
     pub(crate) fn new(strict: bool) -> Self {
-        Self { strict, phase: Phase::Command, client: Unjudged::default(), server: Unjudged::default() }
+        Self {
+            strict,
+            phase: Phase::Command,
+            client: Unjudged::default(),
+            server: Unjudged::default(),
+            passing: Passing::default(),
+        }
     }
 
     /// Whether more may be read from there: not from who is too far ahead of
@@ -148,6 +160,7 @@ impl Inspector {
     /// at once; [`Inspector::released`] gives the rest.
     pub(crate) fn feed(&mut self, from: Speaker, bytes: &[u8]) -> (usize, Vec<Event>) {
         let body = usize::try_from(self.ahead(from)).unwrap_or(usize::MAX).min(bytes.len());
+        self.passing.update(&bytes[..body]);
         let mut events = self.moved(from, body as u64);
         if body < bytes.len() {
             self.unjudged(from).extend(&bytes[body..]);
@@ -251,6 +264,7 @@ impl Inspector {
                     self.phase = Phase::Answer(asked);
                     return Ok(false);
                 };
+                self.passing = Passing::begin();
                 answered(asked, Reply::parse(&line).ok_or(Foreign::Answer)?, events)?
             }
             Phase::Announced(transfer) => {
@@ -267,13 +281,17 @@ impl Inspector {
                     _ => Phase::Command,
                 }
             }
-            Phase::Up(transfer, left) => match left - self.client.take(left) {
-                0 => Phase::Confirm(transfer),
-                left => {
-                    self.phase = Phase::Up(transfer, left);
-                    return Ok(false);
+            Phase::Up(transfer, left) => {
+                let came = self.client.take(left);
+                self.passing.update(came);
+                match left - came.len() as u64 {
+                    0 => Phase::Confirm(self.whole(transfer)),
+                    left => {
+                        self.phase = Phase::Up(transfer, left);
+                        return Ok(false);
+                    }
                 }
-            },
+            }
             Phase::Confirm(transfer) => {
                 let Some(line) = self.server.line(|_| Ok(()))? else {
                     self.phase = Phase::Confirm(transfer);
@@ -288,16 +306,20 @@ impl Inspector {
                 });
                 Phase::Command
             }
-            Phase::Down(transfer, left) => match left - self.server.take(left) {
-                0 => {
-                    events.push(Event::Passed(transfer));
-                    Phase::Command
+            Phase::Down(transfer, left) => {
+                let came = self.server.take(left);
+                self.passing.update(came);
+                match left - came.len() as u64 {
+                    0 => {
+                        events.push(Event::Passed(self.whole(transfer)));
+                        Phase::Command
+                    }
+                    left => {
+                        self.phase = Phase::Down(transfer, left);
+                        return Ok(false);
+                    }
                 }
-                left => {
-                    self.phase = Phase::Down(transfer, left);
-                    return Ok(false);
-                }
-            },
+            }
             Phase::Over => {
                 self.phase = Phase::Over;
                 if self.strict && self.client.len() > 0 {
@@ -315,6 +337,16 @@ impl Inspector {
             Phase::Foreign => return Ok(false),
         };
         Ok(true)
+    }
+
+    /// A transfer whose body has gone over.
+    fn whole(&mut self, transfer: Transfer) -> Transfer {
+        let passing = mem::take(&mut self.passing);
+        let journey = match transfer.verb {
+            Verb::Send | Verb::Recv | Verb::Mv => passing.end(&transfer.name),
+            Verb::Zsend | Verb::Zrecv | Verb::Ls => None,
+        };
+        Transfer { journey, ..transfer }
     }
 
     /// Whether a session may stand here until more comes.
@@ -340,7 +372,7 @@ fn asked(line: &Bytes, events: &mut Vec<Event>) -> Result<Phase, Foreign> {
         Command::Move { name } => (Verb::Mv, name, 0),
     };
     events.push(Event::Asked);
-    Ok(Phase::Answer(Asked::Transfer(Transfer { verb, name, size })))
+    Ok(Phase::Answer(Asked::Transfer(Transfer { verb, name, size, journey: None })))
 }
 
 fn answered(asked: Asked, reply: Reply, events: &mut Vec<Event>) -> Result<Phase, Foreign> {

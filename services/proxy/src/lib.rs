@@ -24,8 +24,8 @@ use runtime::{
     drain::{Drain, Drained},
     health::Health,
     http::Http,
-    logs,
     options::Layers,
+    telemetry,
 };
 use security::{Acceptor, Access, Connector, Password, all_certificates};
 use transport::Sockets;
@@ -45,15 +45,15 @@ use crate::{
 /// What ends the start, one line each.
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
-    start_with(&layers)
+    start_with(name, &layers)
 }
 
-/// The whole program, with options that were read: its own, or those of
+/// The whole program under the name `name`, with options that were read: its own, or those of
 /// `tentacle_server`.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
+pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCode> {
     let options = Options::from_layers(layers)?;
     let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
     let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
@@ -61,7 +61,8 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
         Some(Detached::Child(ready)) => Some(ready),
         None => None,
     };
-    let _logs = logs::start(&options.logs)?;
+    let program = telemetry::Program { name, scraped: options.http_address.is_some() };
+    let _telemetry = telemetry::start(program, &options.logs)?;
     runtime::thread().context("cannot start")?.block_on(run(options, ready))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,6 +78,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let health = Health::new(drain.watch());
     let (listening, upstream) = (health.check("listening"), health.check("upstream"));
     let http = Http::start(options.http_address, &health).await?;
+    telemetry::service(&health);
     let addresses = sockets.addresses().context("a listening socket has no address")?;
     let read = anyhow::Error::msg::<String>;
     let access = Access::start(options.access).map_err(read)?;
@@ -103,6 +105,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         deadline: options.deadline,
     };
     let upstreams = Arc::new(Upstreams::start(options.upstreams, reach)?);
+    upstreams.watch();
     let looked = Arc::clone(&upstreams);
     let look = move || {
         let upstreams = Arc::clone(&looked);
@@ -120,6 +123,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let entrance = Entrance::new(entrance, password, options.deadline);
     let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
     let sums = server.sums();
+    sums.watch();
     let threads = Threads::start(&server, &sockets, &drain).context("cannot start threads")?;
     // They alone accept.
     drop(sockets);

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol::Deadline;
-use runtime::drain::{Drain, DrainWatch};
+use runtime::{
+    drain::{Drain, DrainWatch},
+    telemetry::SPANS,
+};
 use security::Place;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -11,6 +14,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 use transport::Listeners;
 
 use crate::{
@@ -82,7 +89,21 @@ impl Server {
             self.sessions.spawn(async move {
                 // Handed on by its place: it is the most of what a session
                 // holds.
-                let session = Box::pin(server.serve_one(stream, peer, place));
+                let span = tracing::info_span!(
+                    target: SPANS,
+                    "session",
+                    otel.kind = "server",
+                    network.transport = "tcp",
+                    network.peer.address = %peer.ip(),
+                    network.peer.port = peer.port(),
+                    client.address = Empty,
+                    server.address = Empty,
+                    tentacle.bytes.in = Empty,
+                    tentacle.bytes.out = Empty,
+                    tentacle.outcome = Empty,
+                    tentacle.reason = Empty,
+                );
+                let session = Box::pin(server.serve_one(stream, peer, place).instrument(span));
                 if server.drain.unless_cut(session).await.is_none() {
                     tracing::warn!(%peer, "connection cut: the service ends");
                 }
@@ -113,11 +134,18 @@ impl Server {
             let seconds = began.elapsed().as_secs_f32();
             let counts = watch.map(Watch::finish);
             let (files, refused) = (counts.map(|counts| counts.files), counts.map(|counts| counts.refused));
+            let span = Span::current();
+            span.record("client.address", display(peer.ip()))
+                .record("server.address", display(upstream))
+                .record("tentacle.bytes.in", sent)
+                .record("tentacle.bytes.out", received)
+                .record("tentacle.outcome", if end.is_ok() { "ok" } else { "broken" });
             return match end {
                 Ok(()) => {
                     tracing::info!(%peer, %upstream, sent, received, files, refused, seconds, "session passed on")
                 }
                 Err(why) => {
+                    span.record("tentacle.reason", display(&why));
                     tracing::warn!(%peer, %upstream, sent, received, files, refused, seconds, "session broken off: {why}")
                 }
             };
@@ -136,6 +164,9 @@ impl Server {
         match connected {
             Ok(connected) => Some(connected),
             Err(why) => {
+                Span::current()
+                    .record("tentacle.outcome", "no upstream")
+                    .record("tentacle.reason", display(&why));
                 tracing::warn!(%peer, "connection closed: {why}");
                 let _ = timeout(self.idle, client.stream.shutdown()).await;
                 None
@@ -152,6 +183,9 @@ impl Server {
             // Nothing is under way yet that would be lost.
             () = self.drain.started() => Err(NotEntered::Drained),
         };
+        if let Err(why) = &entered {
+            Span::current().record("tentacle.outcome", "refused").record("tentacle.reason", display(why));
+        }
         match entered {
             Ok(client) => Some(client),
             Err(why) if why.is_ordinary() => {

@@ -14,10 +14,16 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::{KeyValue, global};
+use runtime::telemetry::{METER, SPANS};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
+};
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
 };
 use transport::{Address, Stream};
 
@@ -81,6 +87,33 @@ impl Upstreams {
         Ok(Self { hosts, reach: Arc::new(reach), known, turn, _looking: looking })
     }
 
+    /// Tells what is known of the servers to whoever asks for metrics.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        let gauge = |name: &'static str, about: &'static str, of: fn(&Server) -> u64| {
+            let upstreams = Arc::downgrade(self);
+            let _ = global::meter(METER)
+                .u64_observable_gauge(name)
+                .with_description(about)
+                .with_callback(move |seen| {
+                    let Some(upstreams) = upstreams.upgrade() else { return };
+                    let servers = Arc::clone(&upstreams.known.borrow().servers);
+                    for server in servers.iter().take(MOST_LABELS) {
+                        let upstream = KeyValue::new("upstream", server.address.to_string());
+                        seen.observe(of(server), &[upstream]);
+                    }
+                })
+                .build();
+        };
+        gauge(
+            "tentacle_upstream_healthy",
+            "Whether the server was reached the last time it was tried",
+            |server| u64::from(!server.has_failed()),
+        );
+        gauge("tentacle_upstream_sessions", "Sessions that are passed on to the server", |server| {
+            server.connections() as u64
+        });
+    }
+
     /// The proxy's side of a client's connection, where servers are told of
     /// it.
     ///
@@ -119,7 +152,24 @@ impl Upstreams {
             let least = LEAST_SHARE.min(self.reach.patience() / 2);
             let share = (ends.saturating_duration_since(now) / others).max(least);
             let open_by = (now + share).min(ends);
-            match self.reach.open(&server, Some(from_to), open_by, ends).await {
+            let span = tracing::info_span!(
+                target: SPANS,
+                "dial",
+                otel.kind = "client",
+                network.transport = "tcp",
+                server.address = %server.host,
+                network.peer.address = %server.address.ip(),
+                network.peer.port = server.address.port(),
+                tentacle.outcome = Empty,
+                tentacle.reason = Empty,
+            );
+            let opened =
+                self.reach.open(&server, Some(from_to), open_by, ends).instrument(span.clone()).await;
+            match &opened {
+                Ok(_) => span.record("tentacle.outcome", "ok"),
+                Err(why) => span.record("tentacle.outcome", "failed").record("tentacle.reason", display(why)),
+            };
+            match opened {
                 Ok(stream) => {
                     server.reached();
                     return Ok(Connected { stream, server, counted });
@@ -233,6 +283,9 @@ async fn probe(reach: Arc<Reach>, server: std::sync::Weak<Server>) {
         }
     }
 }
+
+/// Servers with series of their own.
+const MOST_LABELS: usize = 4000;
 
 /// The least that a server has for opening a connection, however many others
 /// are to be tried yet; no more than half of the whole.

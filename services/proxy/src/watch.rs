@@ -9,8 +9,15 @@ use std::{
     },
 };
 
+use opentelemetry::{Context, KeyValue, global};
 use protocol::{Refusal, Verb};
-use runtime::logs::Escaped;
+use runtime::{
+    logs::Escaped,
+    telemetry::{
+        METER,
+        files::{Direction, FILES},
+    },
+};
 use tokio::time::Instant;
 
 use crate::inspect::{Event, Foreign, Inspector, Speaker, Transfer};
@@ -75,6 +82,27 @@ impl Sums {
         self.sessions.fetch_add(1, Relaxed);
         self.sent.fetch_add(sent, Relaxed);
         self.received.fetch_add(received, Relaxed);
+    }
+
+    /// Tells them to whoever asks for metrics.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        let meter = global::meter(METER);
+        let sums = Arc::clone(self);
+        let _ = meter
+            .u64_observable_counter("tentacle_proxy_sessions")
+            .with_description("Sessions that were passed on and have ended")
+            .with_callback(move |seen| seen.observe(sums.sessions.load(Relaxed), &[]))
+            .build();
+        let sums = Arc::clone(self);
+        let _ = meter
+            .u64_observable_counter("tentacle_proxy_bytes")
+            .with_unit("By")
+            .with_description("Bytes of sessions that have ended: in from clients, out to them")
+            .with_callback(move |seen| {
+                seen.observe(sums.sent.load(Relaxed), &[KeyValue::new("direction", "in")]);
+                seen.observe(sums.received.load(Relaxed), &[KeyValue::new("direction", "out")]);
+            })
+            .build();
     }
 
     /// Tells them in the log.
@@ -162,22 +190,40 @@ impl Watch {
         let Self { peer, upstream, sums, .. } = self;
         match event {
             Event::Asked => state.asked = Instant::now(),
-            Event::Passed(Transfer { verb, name, size }) => {
+            Event::Passed(Transfer { verb, name, size, journey }) => {
                 let seconds = state.asked.elapsed().as_secs_f32();
+                let recorded = journey.map(|(journey, began)| {
+                    let attributes = [
+                        KeyValue::new("tentacle.command", verb.as_str()),
+                        KeyValue::new("tentacle.outcome", "ok"),
+                        KeyValue::new("file.name", String::from_utf8_lossy(&name).into_owned()),
+                        KeyValue::new("file.size", size.cast_signed()),
+                        KeyValue::new("network.peer.address", peer.ip().to_string()),
+                        KeyValue::new("server.address", upstream.ip().to_string()),
+                        KeyValue::new("server.port", i64::from(upstream.port())),
+                    ];
+                    journey.record("file passed on", began, attributes)
+                });
+                let _within = recorded.map(Context::attach);
                 let (name, bytes, verb_said) = (Escaped(&name), size, verb.as_str());
                 if verb == Verb::Ls {
                     tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "list passed on");
                 } else {
                     tracing::info!(%peer, %upstream, verb = verb_said, %name, bytes, seconds, "file passed on");
+                    let direction =
+                        if matches!(verb, Verb::Send | Verb::Zsend) { Direction::In } else { Direction::Out };
+                    FILES.whole(verb_said, direction, bytes, state.asked.into_std());
                     state.counts.files += 1;
                     sums.files.fetch_add(1, Relaxed);
                 }
             }
             Event::Refused(Transfer { verb, name, .. }, Some(Refusal::Missing)) => {
                 // An agent asks for its .md5 before there is one: ordinary.
+                FILES.ended(verb.as_str(), "missing");
                 tracing::info!(%peer, %upstream, verb = verb.as_str(), name = %Escaped(&name), "no such file");
             }
             Event::Refused(Transfer { verb, name, .. }, why) => {
+                FILES.ended(verb.as_str(), "refused");
                 let name = Escaped(&name);
                 let reason = why.map_or_else(|| "closed without an answer".to_owned(), |why| why.to_string());
                 let reason = Escaped(reason.as_bytes());
@@ -185,7 +231,8 @@ impl Watch {
                 state.counts.refused += 1;
                 sums.refused.fetch_add(1, Relaxed);
             }
-            Event::CutShort(Transfer { verb, name, size }) => {
+            Event::CutShort(Transfer { verb, name, size, .. }) => {
+                FILES.ended(verb.as_str(), "cut");
                 let name = Escaped(&name);
                 tracing::warn!(%peer, %upstream, verb = verb.as_str(), %name, size, "file cut short");
             }

@@ -5,6 +5,7 @@
 //! commands from it, one file a command acts, the spool stores.
 
 mod commands;
+mod metrics;
 pub mod options;
 mod reserve;
 mod server;
@@ -19,8 +20,8 @@ use runtime::{
     drain::Drain,
     health::Health,
     http::Http,
-    logs,
     options::Layers,
+    telemetry,
 };
 
 use security::{Acceptor, Access, Entrance};
@@ -36,14 +37,14 @@ use crate::{server::Server, site::Site};
 /// What ends the start, one line each.
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
-    start_with(&layers)
+    start_with(name, &layers)
 }
 
-/// The whole program, with options that were read.
+/// The whole program under the name `name`, with options that were read.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
+pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCode> {
     let options = Options::from_layers(layers)?;
     let asked = options.tls.as_ref().and_then(|tls| tls.identity.asked());
     let ready = match options.daemon.then(|| daemon::detach(asked)).transpose()? {
@@ -51,7 +52,8 @@ pub fn start_with(layers: &Layers) -> anyhow::Result<ExitCode> {
         Some(Detached::Child(ready)) => Some(ready),
         None => None,
     };
-    let _logs = logs::start(&options.logs)?;
+    let program = telemetry::Program { name, scraped: options.http_address.is_some() };
+    let _telemetry = telemetry::start(program, &options.logs)?;
     runtime::threads().context("cannot start threads")?.block_on(run(options, ready))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -70,7 +72,9 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     let health = Health::new(drain.watch());
     let (listening, spool) = (health.check("listening"), health.check("spool"));
     let http = Http::start(options.http_address, &health).await?;
+    telemetry::service(&health);
     let site = Arc::new(Site::open(&options)?);
+    metrics::watch_spool(&site);
     let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;

@@ -2,10 +2,17 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use runtime::drain::{Drain, DrainWatch, Drained};
+use runtime::{
+    drain::{Drain, DrainWatch, Drained},
+    telemetry::SPANS,
+};
 use security::{Entrance, Place};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 use transport::Listeners;
 
 use crate::{session::Session, site::Site};
@@ -50,6 +57,17 @@ impl Server {
     }
 
     async fn serve_one(&self, stream: TcpStream, mut peer: SocketAddr, place: Place) {
+        let span = tracing::info_span!(
+            target: SPANS,
+            "connection",
+            otel.kind = "server",
+            network.transport = "tcp",
+            network.peer.address = %peer.ip(),
+            network.peer.port = peer.port(),
+            client.address = Empty,
+            tentacle.outcome = Empty,
+            tentacle.reason = Empty,
+        );
         // Handed on by their places, as idle sessions are many: what enters
         // needs no room once it is in.
         let work = Box::pin(async {
@@ -59,8 +77,12 @@ impl Server {
                 // Nothing is under way yet that would be lost.
                 () = self.drain.started() => None,
             };
+            if let Some(Err(why)) = &entered {
+                Span::current().record("tentacle.outcome", "refused").record("tentacle.reason", display(why));
+            }
             match entered {
                 Some(Ok((stream, permit))) => {
+                    Span::current().record("client.address", display(peer.ip()));
                     Session::new(stream, peer, Arc::clone(&self.site), self.drain.clone()).run(permit).await
                 }
                 Some(Err(why)) if why.is_ordinary() => tracing::info!(%peer, "connection closed: {why}"),
@@ -68,7 +90,7 @@ impl Server {
                 None => tracing::info!(%peer, "connection closed: the service is ending"),
             }
         });
-        if self.drain.unless_cut(work).await.is_none() {
+        if self.drain.unless_cut(work.instrument(span)).await.is_none() {
             tracing::warn!(%peer, "connection cut: the service ends");
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io, sync::Arc};
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
 use runtime::limits::Buffers;
 use security::{Password, Penalties};
-use spool::{EntryName, EntryNameError, Folder, Spool};
+use spool::{Census, EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
 
 use crate::{options::Options, reserve::Reserve};
@@ -113,6 +113,21 @@ impl Site {
     pub(crate) async fn probe(&self) -> io::Result<()> {
         self.folders[""].probe().await?;
         self.reserve.look().await
+    }
+
+    /// What lies in all folders of the spool. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn census(&self) -> io::Result<Census> {
+        let mut sum = self.folders[""].census()?;
+        for folder in self.folders.iter().filter(|(name, _)| !name.is_empty()).map(|(_, folder)| folder) {
+            let census = folder.census()?;
+            sum.files += census.files;
+            sum.bytes += census.bytes;
+            sum.oldest = [sum.oldest, census.oldest].into_iter().flatten().min();
+        }
+        Ok(sum)
     }
 
     fn folder(&self, name: &[u8]) -> Result<&Folder, FilterError> {

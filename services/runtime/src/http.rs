@@ -1,27 +1,29 @@
-//! The HTTP endpoint of a service: `/livez` and `/readyz`, for Kubernetes and for people.
+//! The HTTP endpoint of a service: `/livez` and `/readyz`, for Kubernetes and for people, and `/metrics`, for
+//! Prometheus.
 //!
 //! It answers in plain HTTP/1.1, one request a connection, and runs beside the service: whatever a stranger sends, or
 //! does not send, costs one of a few connections for a few seconds.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::health::{Health, Standing};
+use crate::telemetry;
 
 /// The endpoint, where there is one. It answers until [`Http::end`], or until it is dropped.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Http {
         let failed = |error| HttpError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        tracing::info!(%address, "answering HTTP: /livez, /readyz");
+        tracing::info!(%address, "answering HTTP: /livez, /readyz, /metrics");
         Ok(Http(Some(AbortOnDropHandle::new(tokio::spawn(accept(listener, health.clone()))))))
     }
 
@@ -94,7 +96,9 @@ async fn accept(listener: TcpListener, health: Health) {
 }
 
 async fn serve(stream: TcpStream, health: Health) {
-    let service = service_fn(move |request| ready(Ok::<_, Infallible>(answer(&request, &health))));
+    let health = &health;
+    let service =
+        service_fn(move |request| async move { Ok::<_, Infallible>(answer(&request, health).await) });
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(LARGEST_HEAD)
@@ -106,18 +110,29 @@ async fn serve(stream: TcpStream, health: Health) {
     }
 }
 
-fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
     let uri = request.uri();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
-        refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
     match uri.path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => readyz(&health.standings(), is_verbose(uri.query())),
-        _ => text(StatusCode::NOT_FOUND, "not here: /livez and /readyz are\n"),
+        "/metrics" => metrics().await,
+        _ => text(StatusCode::NOT_FOUND, "not here: /livez, /readyz and /metrics are\n"),
     }
+}
+
+/// What is asked for the page may read a disk.
+async fn metrics() -> Response<Full<Bytes>> {
+    let Ok(Some(page)) = spawn_blocking(telemetry::page).await else {
+        return text(StatusCode::NOT_FOUND, "no metrics are made (OTEL_SDK_DISABLED)\n");
+    };
+    let mut response = text(StatusCode::OK, page);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(telemetry::PAGE_TYPE));
+    response
 }
 
 fn is_verbose(query: Option<&str>) -> bool {
@@ -156,8 +171,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

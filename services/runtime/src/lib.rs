@@ -1,9 +1,9 @@
 //! What every service process has: options in layers, logs, checks of its health and an HTTP endpoint that tells them,
-//! draining on signals, a place in the background, values that follow their files.
+//! draining on signals, a place in the background, values that follow their files, traces and metrics.
 //!
 //! A program's `main.rs` is a call of [`main`] with a function that reads its options ([`options::Program`]), starts
-//! its logs ([`logs::start`]), goes to the background where that is asked for ([`daemon::detach`]), makes its
-//! threads ([`threads`], or [`thread`] for one) and runs until its [`drain::Drain`] ends.
+//! goes to the background where that is asked for ([`daemon::detach`]), starts its telemetry and its logs
+//! ([`telemetry::start`]), makes its threads ([`threads`], or [`thread`] for one) and runs until its [`drain::Drain`] ends.
 
 pub mod daemon;
 pub mod drain;
@@ -14,6 +14,7 @@ pub mod logs;
 pub mod options;
 mod process;
 pub mod reload;
+pub mod telemetry;
 pub mod terminal;
 
 pub use process::{main, thread, threads};

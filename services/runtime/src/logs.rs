@@ -1,5 +1,7 @@
 //! Logs: one line an event, human on a terminal and JSON otherwise.
 
+mod ids;
+
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::options::{Layers, Setting, switch, value};
+use crate::telemetry::{BoxedLayer, SPANS};
 
 /// How a program logs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -117,16 +120,23 @@ pub struct Logs(Option<(ErrorCounter, WorkerGuard)>);
 /// Lines are written by a thread of their own, so that who reads them slowly holds up nobody: of more than 8192 that
 /// wait, the newest are dropped, and counted. A line that cannot be written is dropped too: the disk of the log may be
 /// full while the spool's is not.
-pub fn start(settings: &Settings) -> Result<Logs, LogError> {
+///
+/// What `layers` tell besides, they tell whether anything is written or not.
+pub(crate) fn start(settings: &Settings, mut layers: Vec<BoxedLayer>) -> Result<Logs, LogError> {
+    if settings.verbosity == Verbosity::Quiet && layers.is_empty() {
+        return Ok(Logs(None));
+    }
     if settings.verbosity == Verbosity::Quiet {
+        let subscriber = Registry::default().with(layers);
+        tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Started)?;
         return Ok(Logs(None));
     }
     let output = Output::open(settings.file.as_ref())?;
     let terminal = output.is_terminal();
     let (writer, guard) = in_background(output);
     let dropped = writer.error_counter();
-    let subscriber = Registry::default()
-        .with(layer(settings.format, terminal, writer).with_filter(levels(settings.verbosity)));
+    layers.push(layer(settings.format, terminal, writer).with_filter(levels(settings.verbosity)).boxed());
+    let subscriber = Registry::default().with(layers);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Started)?;
     Ok(Logs(Some((dropped, guard))))
 }
@@ -196,9 +206,16 @@ fn layer(format: Format, terminal: bool, output: NonBlocking) -> Box<dyn Layer<R
     if format == Format::Human || (format == Format::Auto && terminal) {
         return layer
             .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+            .map_event_format(ids::Human)
             .boxed();
     }
-    layer.with_ansi(false).json().flatten_event(true).with_span_list(false).boxed()
+    layer
+        .with_ansi(false)
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .map_event_format(ids::Json)
+        .boxed()
 }
 
 fn in_background(output: Output) -> (NonBlocking, WorkerGuard) {
@@ -206,14 +223,20 @@ fn in_background(output: Output) -> (NonBlocking, WorkerGuard) {
     builder.thread_name("logs").finish(LineWriter::new(output))
 }
 
-fn levels(verbosity: Verbosity) -> Targets {
+/// What is written at this verbosity: no spans, and nothing of what would send lines of its own for each line.
+pub(crate) fn levels(verbosity: Verbosity) -> Targets {
     let (own, others) = match verbosity {
         Verbosity::Quiet => (LevelFilter::OFF, LevelFilter::OFF),
         Verbosity::Normal => (LevelFilter::INFO, LevelFilter::WARN),
         Verbosity::Verbose => (LevelFilter::DEBUG, LevelFilter::WARN),
         Verbosity::VeryVerbose => (LevelFilter::TRACE, LevelFilter::WARN),
     };
-    Targets::new().with_default(others).with_targets(OWN_CRATES.iter().map(|name| (*name, own)))
+    let silent =
+        [SPANS, "opentelemetry", "tonic", "h2", "hyper", "tower"].map(|name| (name, LevelFilter::OFF));
+    Targets::new()
+        .with_default(others)
+        .with_targets(OWN_CRATES.iter().map(|name| (*name, own)))
+        .with_targets(silent)
 }
 
 enum Output {

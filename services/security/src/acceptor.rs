@@ -1,11 +1,22 @@
 //! The side of TLS that waits for clients.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Arg;
-use runtime::options::{Layers, OptionError, value, values};
+use runtime::{
+    options::{Layers, OptionError, value, values},
+    telemetry::SPANS,
+};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
+};
 use transport::{
     Stream,
     tls::{self, Authorities, HandshakeError},
@@ -14,6 +25,7 @@ use transport::{
 use crate::expiry::{self, Certificates};
 use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
 use crate::loaded::{CertificateCheck, Live, Loaded};
+use crate::metrics::{METRICS, of_handshake};
 
 /// What a server shows to its clients, and asks of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +129,32 @@ impl Acceptor {
     pub async fn accept(&self, stream: TcpStream) -> Result<Stream, HandshakeError> {
         match &self.config {
             None => Ok(stream.into()),
-            Some(config) => tls::accept(stream, config.config(), self.patience).await,
+            Some(config) => self.shake_hands(stream, config.config()).await,
         }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+    ) -> Result<Stream, HandshakeError> {
+        let began = Instant::now();
+        let span = tracing::info_span!(
+            target: SPANS,
+            "handshake",
+            tentacle.outcome = Empty,
+            error.type = Empty,
+            exception.message = Empty,
+        );
+        let shaken = tls::accept(stream, config, self.patience).instrument(span.clone()).await;
+        METRICS.handshake(began, shaken.as_ref().err());
+        match &shaken {
+            Ok(_) => span.record("tentacle.outcome", "ok"),
+            Err(why) => span
+                .record("tentacle.outcome", "failed")
+                .record("error.type", of_handshake(why))
+                .record("exception.message", display(why)),
+        };
+        shaken
     }
 }

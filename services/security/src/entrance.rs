@@ -12,6 +12,7 @@ use transport::{Stream, proxy_header::HeaderError, tls::HandshakeError};
 use crate::{
     Acceptor, Access, Refused,
     handshakes::{Handshakes, Slot},
+    metrics::{METRICS, watch_open},
 };
 
 /// Lets connections in: by their addresses, and where there is a certificate,
@@ -76,6 +77,7 @@ impl Entrance {
     /// Lets in `most` at once, each step within `patience`.
     pub fn new(access: Access, acceptor: Acceptor, patience: Duration, most: usize) -> Self {
         let permits = Arc::new(Semaphore::new(most));
+        watch_open(&permits, most);
         Self { access, acceptor, patience, permits, handshakes: Handshakes::new(HANDSHAKES) }
     }
 
@@ -86,7 +88,8 @@ impl Entrance {
     /// # Errors
     /// Its address is not let in.
     pub async fn place(&self, peer: SocketAddr) -> Result<Place, Refused> {
-        self.access.admit_address(peer.ip())?;
+        METRICS.accepted();
+        self.access.admit_address(peer.ip()).inspect_err(|why| METRICS.refused(why.reason()))?;
         Ok(Place(match self.acceptor.is_tls() {
             false => Waiting::Not(self.permit().await),
             true => Waiting::Handshake(self.handshakes.slot(peer.ip()).await),
@@ -100,6 +103,15 @@ impl Entrance {
     /// # Errors
     /// [`NotEntered`].
     pub async fn enter(
+        &self,
+        stream: TcpStream,
+        peer: &mut SocketAddr,
+        place: Place,
+    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+        self.let_in(stream, peer, place).await.inspect_err(|why| METRICS.refused(why.reason()))
+    }
+
+    async fn let_in(
         &self,
         stream: TcpStream,
         peer: &mut SocketAddr,

@@ -15,6 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use transport::tls::{Authorities, Validity, validities};
 use x509_parser::time::ASN1Time;
 
+use crate::metrics;
+
 /// Looks at certificates once a day, for as long as it is held.
 pub(crate) type Watch = AbortOnDropHandle<()>;
 
@@ -28,6 +30,7 @@ pub(crate) struct Certificates {
 /// Says every day what of the certificates in these files has run out or soon
 /// will. Must be called within a tokio runtime.
 pub(crate) fn watch(files: Certificates) -> Watch {
+    metrics::watch_expiry(&files);
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             sleep(DAY).await;

@@ -12,6 +12,7 @@ mod expiry;
 mod handshakes;
 mod identity;
 mod loaded;
+mod metrics;
 mod password;
 mod penalties;
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     match receiver::options::program(name).from_process()? {
         None => Ok(ExitCode::SUCCESS),
-        Some(layers) if layers.source_of("proxy-ip").is_some() => proxy::start_with(&layers),
-        Some(layers) => receiver::start_with(&layers),
+        Some(layers) if layers.source_of("proxy-ip").is_some() => proxy::start_with(name, &layers),
+        Some(layers) => receiver::start_with(name, &layers),
     }
 }

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
 };
 
+use crate::metrics::Flush;
+
 /// Why a file could not be placed under its name.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -59,7 +61,10 @@ impl SharedFlush {
             state.running = true;
             state.next = Arc::default();
             drop(state);
+            // Nobody takes part in it who comes from now on.
+            let measured = Flush::begin(Arc::strong_count(&mine));
             let result = flush();
+            measured.end(&result);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             // Set once: only the thread that took the round out of `next`
             // comes here with it.

@@ -8,6 +8,7 @@ use std::{
     num::NonZeroU64,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    time::SystemTime,
 };
 
 use rustix::fs::{Advice, CWD, OFlags, RenameFlags};
@@ -127,6 +128,10 @@ pub struct Status {
     pub size: u64,
     /// Which file it is, whatever its name.
     pub identity: Identity,
+    /// Whether it is a regular file.
+    pub is_file: bool,
+    /// When its content came, as far as the file system knows.
+    pub modified: Option<SystemTime>,
 }
 
 /// Device and inode: tells whether a name still stands for the file that was
@@ -239,5 +244,10 @@ impl Disk for RealDisk {
 }
 
 fn status(found: &fs::Metadata) -> Status {
-    Status { size: found.len(), identity: Identity(found.dev(), found.ino()) }
+    Status {
+        size: found.len(),
+        identity: Identity(found.dev(), found.ino()),
+        is_file: found.is_file(),
+        modified: found.modified().ok(),
+    }
 }

@@ -7,6 +7,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use tokio::task::spawn_blocking;
@@ -33,6 +34,19 @@ pub(crate) struct State<D> {
     /// name to its end: a newer file is never removed for an older one.
     replacing: Mutex<()>,
     flush: SharedFlush,
+}
+
+/// What a folder holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Files, without those that are being written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the oldest came.
+    pub oldest: Option<SystemTime>,
+    /// Bytes that are free where it is.
+    pub available: u64,
 }
 
 impl Folder<RealDisk> {
@@ -195,6 +209,30 @@ impl<D: Disk> Folder<D> {
     pub async fn space(&self) -> io::Result<Space> {
         let state = Arc::clone(&self.0);
         blocking(move || state.disk.space(&state.path)).await
+    }
+
+    /// Counts the files, as far as they are there when it comes to them. Blocks, for as long as the folder is large.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn census(&self) -> io::Result<Census> {
+        let (state, mut census) = (&self.0, Census::default());
+        state.list(&mut |name| {
+            if name::is_reserved(name.as_bytes()) {
+                return;
+            }
+            // One that is gone meanwhile is none.
+            let Ok(found) = state.disk.status(&state.path.join(name)) else { return };
+            if found.is_file {
+                census.files += 1;
+                census.bytes += found.size;
+                census.oldest = [census.oldest, found.modified].into_iter().flatten().min();
+            }
+        })?;
+        // A folder that is made with its first file has its room in the folder above.
+        let there = state.path.ancestors().take(state.below + 1).find_map(|path| state.disk.space(path).ok());
+        census.available = there.map_or(0, |space| space.available);
+        Ok(census)
     }
 
     /// Removes what a crash left aside. Only for who alone uses the folder.

@@ -15,6 +15,7 @@ mod disk;
 mod draft;
 mod folder;
 mod lock;
+mod metrics;
 mod name;
 mod read;
 mod spool;
@@ -23,7 +24,7 @@ pub use crate::{
     commit::CommitError,
     disk::{Disk, Identity, RealDisk, Space, Status},
     draft::Draft,
-    folder::Folder,
+    folder::{Census, Folder},
     name::{EntryName, EntryNameError, RESERVED},
     read::{Lease, Reader},
     spool::{Spool, SpoolError},

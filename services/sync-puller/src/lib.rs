@@ -8,6 +8,7 @@
 mod config;
 mod destination;
 mod lookup;
+mod metrics;
 pub mod options;
 mod orphans;
 mod puller;
@@ -27,7 +28,7 @@ use runtime::{
     health::Health,
     http::Http,
     limits::{Buffers, LEAST},
-    logs,
+    logs, telemetry,
 };
 use security::all_certificates;
 
@@ -48,13 +49,15 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
     let Some(layers) = options::program(name).from_process()? else { return Ok(ExitCode::SUCCESS) };
     let options = match Options::from_layers(&layers) {
         Err(OptionsError::Off) => {
-            let _logs = logs::start(&logs::Settings::from_layers(&layers))?;
+            let program = telemetry::Program { name, scraped: false };
+            let _telemetry = telemetry::start(program, &logs::Settings::from_layers(&layers))?;
             tracing::info!("switched off (syncserver 0)");
             return Ok(ExitCode::SUCCESS);
         }
         options => options?,
     };
-    let _logs = logs::start(&options.logs)?;
+    let program = telemetry::Program { name, scraped: options.http_address.is_some() };
+    let _telemetry = telemetry::start(program, &options.logs)?;
     let emptied = runtime::threads().context("cannot start threads")?.block_on(run(options))?;
     Ok(if emptied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -69,6 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let health = Health::new(drain.watch());
     let reachable = health.check("destination");
     let http = Http::start(options.http_address, &health).await?;
+    telemetry::service(&health);
     let destination = match options.destination {
         options::Destination::Server { address, password, tls } => {
             // As the documented sync_timeout and sync_retries.

@@ -32,7 +32,10 @@ pub(crate) async fn pull(mut source: Source, drain: DrainWatch, mut stays: watch
             // Something came, so there may be more.
             _ if round.tally.files > 0 => Duration::ZERO,
             Ok(()) => source.options.interval,
-            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE),
+            Err(_) => {
+                source.figures.retried();
+                backoff.next().unwrap_or(LONGEST_PAUSE)
+            }
         };
         if round.end.is_ok() {
             backoff = self::backoff(source.options.interval);

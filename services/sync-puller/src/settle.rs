@@ -5,9 +5,11 @@
 //! published. Who is listed is fetched again, compared, and stays one file
 //! ([`Intake::stage`]).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::SystemTime};
 
 use bytes::Bytes;
+use opentelemetry::{Context, KeyValue};
+use runtime::telemetry::{is_tracing, journey::Journey};
 
 use crate::destination::{DestinationError, Intake};
 
@@ -20,16 +22,28 @@ pub(crate) async fn publish_forgotten(intake: &Intake, listed: &[Bytes]) -> Resu
         return Ok(());
     }
     let listed: HashSet<&[u8]> = listed.iter().map(|name| &name[..]).collect();
-    let mut published = Ok(());
+    let mut all = Ok(());
     for name in staged.iter().filter(|name| !listed.contains(name.as_bytes())) {
-        match intake.publish(name).await {
+        // Nobody has read it since the crash.
+        let digest = if is_tracing() { intake.digest(name).await? } else { None };
+        let began = SystemTime::now();
+        let published = intake.publish(name).await;
+        let journey = digest.as_ref().filter(|_| published.is_ok()).map(|digest| {
+            let attributes = [
+                KeyValue::new("tentacle.outcome", "settled"),
+                KeyValue::new("file.name", String::from_utf8_lossy(name.as_bytes()).into_owned()),
+            ];
+            Journey::of(name.as_bytes(), digest).record("file published", began, attributes)
+        });
+        let _within = journey.map(Context::attach);
+        match published {
             Ok(()) => tracing::info!(
                 ?name,
                 "settled: fetched before a connection or a process ended, and forgotten by its source"
             ),
-            Err(error) => published = published.and(Err(error)),
+            Err(error) => all = all.and(Err(error)),
         }
     }
     let flushed = intake.flush().await;
-    published.and(flushed)
+    all.and(flushed)
 }

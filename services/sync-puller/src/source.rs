@@ -12,11 +12,16 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{ClientError, ConnectionError, FileName, NameRules};
-use runtime::drain::DrainWatch;
+use runtime::{drain::DrainWatch, telemetry::SPANS};
+use tracing::{
+    Instrument as _, Span,
+    field::{Empty, display},
+};
 
 use crate::{
     destination::{CentralSession, Destination, DestinationError, Intake},
     lookup::Home,
+    metrics::Figures,
     options::{self, Mode},
     orphans::Orphans,
     settle,
@@ -43,6 +48,7 @@ pub(crate) struct Source {
     said: (usize, usize),
     /// Ends a round after the files that are under way.
     drain: DrainWatch,
+    pub(crate) figures: Arc<Figures>,
 }
 
 /// What one round came to.
@@ -140,6 +146,7 @@ impl Source {
             Home::At(address) => format!("{} ({address})", options.address),
         };
         Ok(Self {
+            figures: Figures::of(&shown),
             options,
             shown,
             upstream,
@@ -157,11 +164,43 @@ impl Source {
     /// Lists what the source has, settles what a crash or a lost connection
     /// left staged, and takes everything.
     pub(crate) async fn round(&mut self) -> Round {
-        let Listed { items, safe, settled } = match self.list().await {
+        let span = tracing::info_span!(
+            target: SPANS,
+            "round",
+            otel.kind = "client",
+            tentacle.source = self.shown,
+            server.address = %self.options.address,
+            tentacle.files = Empty,
+            tentacle.bytes = Empty,
+            tentacle.left = Empty,
+            tentacle.outcome = Empty,
+            tentacle.reason = Empty,
+        );
+        let round = self.list_and_take().instrument(span.clone()).await;
+        span.record("tentacle.files", round.tally.files)
+            .record("tentacle.bytes", round.tally.bytes)
+            .record("tentacle.left", round.left);
+        match &round.end {
+            Ok(()) => {
+                span.record("tentacle.outcome", "ok");
+                self.figures.succeeded(round.left);
+            }
+            Err(error) => {
+                span.record("tentacle.outcome", "failed").record("tentacle.reason", display(error));
+                self.figures.failed();
+            }
+        }
+        round
+    }
+
+    async fn list_and_take(&mut self) -> Round {
+        let span = tracing::info_span!(target: SPANS, "listing", tentacle.source = self.shown);
+        let Listed { items, safe, settled } = match self.list().instrument(span).await {
             Ok(listed) => listed,
             Err(error) => return Round { tally: Tally::default(), left: 0, end: Err(error) },
         };
         let (items, left_alone) = self.suspects.sort(items);
+        self.figures.listed(items.len() + left_alone + self.said.0);
         let mut round = self.take_all(&items, safe).await;
         // Names that are refused here are left too.
         round.left += left_alone + self.said.0;
@@ -230,7 +269,19 @@ impl Source {
         let next = AtomicUsize::new(0);
         let (refused, unwanted) = (Mutex::default(), Mutex::default());
         let connections = self.options.connections.min(items.len());
-        let workers = (0..connections).map(|_| self.work(items, &next, (&refused, &unwanted), safe));
+        let workers = (0..connections).map(|_| {
+            let span = tracing::info_span!(
+                target: SPANS,
+                "connection",
+                otel.kind = "client",
+                tentacle.source = self.shown,
+                server.address = %self.options.address,
+                network.transport = "tcp",
+                tentacle.outcome = Empty,
+                tentacle.reason = Empty,
+            );
+            self.work(items, &next, (&refused, &unwanted), safe).instrument(span)
+        });
         let ends = join_all(workers).await;
         let mut round = Round { tally: Tally::default(), left: 0, end: Ok(()) };
         for (tally, end) in ends {
@@ -274,7 +325,12 @@ impl Source {
     ) -> (Tally, Result<(), SourceError>) {
         let session = match self.connect().await {
             Ok(session) => session,
-            Err(error) => return (Tally::default(), Err(error.into())),
+            Err(error) => {
+                Span::current()
+                    .record("tentacle.outcome", "failed")
+                    .record("tentacle.reason", display(&error));
+                return (Tally::default(), Err(error.into()));
+            }
         };
         let mut taker = Taker::new(session, safe, self.options.block_size);
         let mut central = match &self.way {
@@ -294,6 +350,9 @@ impl Source {
                 }
                 Err(TakeError::Destination(error)) => return (taker.tally, Err(error.into())),
                 Err(error) => {
+                    Span::current()
+                        .record("tentacle.outcome", "failed")
+                        .record("tentacle.reason", display(&error));
                     return (taker.tally, Err(SourceError::Take { name: item.name.clone(), error }));
                 }
             }
@@ -302,6 +361,7 @@ impl Source {
             central.quit().await;
         }
         let (tally, end) = taker.end().await;
+        Span::current().record("tentacle.outcome", if end.is_ok() { "ok" } else { "failed" });
         (tally, end.map_err(SourceError::Settle))
     }
 

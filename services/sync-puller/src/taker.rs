@@ -1,12 +1,26 @@
 //! Taking files over one connection: fetched, made safe, forgotten by the
 //! source, published; in this order.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    time::{Instant, SystemTime},
+};
 
+use opentelemetry::{Context, KeyValue};
 use protocol::{ClientError, FileName, Form, Verb, piece_size};
+use runtime::telemetry::{
+    SPANS,
+    files::{Direction, FILES},
+    is_tracing,
+    journey::Journey,
+};
 use sha2::{Digest as _, Sha256};
 use spool::{Draft, EntryName};
 use tempfile::SpooledTempFile;
+use tracing::{
+    Instrument as _,
+    field::{Empty, display},
+};
 
 use crate::{
     destination::{CentralSession, DestinationError, Digest, Intake, Offer, digest_of, digest_of_body},
@@ -70,6 +84,7 @@ pub(crate) enum TakeError {
 struct Unsettled {
     name: FileName,
     bytes: u64,
+    digest: Digest,
     /// Where it is staged; on a server, a file is published with its receipt.
     staged: Option<(Intake, EntryName)>,
 }
@@ -98,6 +113,40 @@ impl Taker {
 
     /// Takes one file.
     pub(crate) async fn take(&mut self, name: &FileName, way: Way<'_>) -> Result<Taken, TakeError> {
+        let span = tracing::info_span!(
+            target: SPANS,
+            "fetch",
+            file.name = %name,
+            file.size = Empty,
+            tentacle.outcome = Empty,
+            tentacle.reason = Empty,
+        );
+        let (began, at) = (Instant::now(), SystemTime::now());
+        let taken = self.take_one(name, way).instrument(span.clone()).await;
+        let outcome = match &taken {
+            Ok(Taken::Yes) => "ok",
+            Ok(Taken::Refused) => "refused",
+            Ok(Taken::Unwanted) => "unwanted",
+            Err(_) => "failed",
+        };
+        if !matches!(taken, Ok(Taken::Yes)) {
+            FILES.ended(COMMAND.as_str(), outcome);
+        }
+        span.record("tentacle.outcome", outcome);
+        match &taken {
+            Ok(_) => {}
+            Err(error) => _ = span.record("tentacle.reason", display(error)),
+        }
+        if let (Ok(Taken::Yes), Some(fetched)) = (&taken, &self.unsettled) {
+            FILES.whole(COMMAND.as_str(), Direction::In, fetched.bytes, began);
+            span.record("file.size", fetched.bytes);
+            let step = if fetched.staged.is_some() { "file fetched" } else { "file forwarded" };
+            span.in_scope(|| drop(record(step, &fetched.name, &fetched.digest, fetched.bytes, at)));
+        }
+        taken
+    }
+
+    async fn take_one(&mut self, name: &FileName, way: Way<'_>) -> Result<Taken, TakeError> {
         match (way, self.safe) {
             (Way::Folder(intake), false) => self.move_to_folder(name, intake).await,
             (Way::Folder(intake), true) => self.copy_to_folder(name, intake).await,
@@ -120,9 +169,10 @@ impl Taker {
         let Some(size) = self.asked(Verb::Mv, name).await? else { return Ok(Taken::Refused) };
         let entry = entry(name)?;
         let fetched = self.fetch(Verb::Mv, size, intake).await?;
-        intake.stage(fetched.draft, fetched.last, &fetched.digest, &entry).await?;
-        self.unsettled =
-            Some(Unsettled { name: name.clone(), bytes: size, staged: Some((intake.clone(), entry)) });
+        let digest = fetched.digest;
+        intake.stage(fetched.draft, fetched.last, &digest, &entry).await?;
+        let staged = Some((intake.clone(), entry));
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, staged });
         Ok(Taken::Yes)
     }
 
@@ -137,9 +187,10 @@ impl Taker {
         // next listing.
         let Some(size) = self.asked(Verb::Mv, name).await? else { return Ok(Taken::Refused) };
         let moved = self.fetch(Verb::Mv, size, intake).await?;
-        intake.stage(moved.draft, moved.last, &moved.digest, &entry).await?;
-        self.unsettled =
-            Some(Unsettled { name: name.clone(), bytes: size, staged: Some((intake.clone(), entry)) });
+        let digest = moved.digest;
+        intake.stage(moved.draft, moved.last, &digest, &entry).await?;
+        let staged = Some((intake.clone(), entry));
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, staged });
         Ok(Taken::Yes)
     }
 
@@ -149,11 +200,11 @@ impl Taker {
         name: &FileName,
         server: &mut CentralSession,
     ) -> Result<Taken, TakeError> {
-        let bytes = match self.forward(Verb::Mv, name, server).await? {
-            Forwarded::Whole { bytes, .. } => bytes,
+        let (bytes, digest) = match self.forward(Verb::Mv, name, server).await? {
+            Forwarded::Whole { bytes, digest } => (bytes, digest),
             Forwarded::Not(taken) => return Ok(taken),
         };
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes, staged: None });
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, staged: None });
         Ok(Taken::Yes)
     }
 
@@ -177,10 +228,11 @@ impl Taker {
             held.write_all(&piece).map_err(DestinationError::Disk)?;
             piece.clear();
         }
-        if copied != Digest::from(hash.finalize()) {
+        let digest = Digest::from(hash.finalize());
+        if copied != digest {
             server.deliver(name, bytes, &mut held).await?;
         }
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes, staged: None });
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, staged: None });
         Ok(Taken::Yes)
     }
 
@@ -320,11 +372,15 @@ impl Taker {
     /// forgotten it.
     async fn settle(&mut self) -> Result<(), TakeError> {
         let Some(last) = self.unsettled.take() else { return Ok(()) };
+        let mut journey = None;
         if let Some((intake, entry)) = &last.staged {
+            let at = SystemTime::now();
             intake.publish(entry).await?;
+            journey = record("file published", &last.name, &last.digest, last.bytes, at);
         }
         self.tally.files += 1;
         self.tally.bytes += last.bytes;
+        let _within = journey.map(Context::attach);
         tracing::info!(name = %last.name, bytes = last.bytes, "file fetched");
         Ok(())
     }
@@ -346,9 +402,28 @@ impl Taker {
     }
 }
 
+/// A step of a file's journey.
+fn record(
+    step: &'static str,
+    name: &FileName,
+    digest: &Digest,
+    bytes: u64,
+    began: SystemTime,
+) -> Option<Context> {
+    let attributes = [
+        KeyValue::new("tentacle.outcome", "ok"),
+        KeyValue::new("file.name", name.to_string()),
+        KeyValue::new("file.size", bytes.cast_signed()),
+    ];
+    is_tracing().then(|| Journey::of(name.as_bytes(), digest).record(step, began, attributes))
+}
+
 fn entry(name: &FileName) -> Result<EntryName, TakeError> {
     EntryName::new(name.as_bytes())
         .map_err(|error| DestinationError::Disk(std::io::Error::other(error)).into())
 }
+
+/// However a file is fetched, that is how its source is told to forget it.
+const COMMAND: Verb = Verb::Mv;
 
 const REFUSED: Forwarded = Forwarded::Not(Taken::Refused);

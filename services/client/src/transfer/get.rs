@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use protocol::{FileName, Form, Verb, archive::Unpacker, piece_size};
+use runtime::telemetry::journey::Passing;
 use spool::{Draft, EntryName, Folder};
 
-use super::{Session, TransferError, base_name};
+use super::{Session, TransferError, base_name, record};
 use crate::progress::Progress;
 
 /// A file that can be asked for and written.
@@ -37,13 +38,16 @@ pub(crate) async fn get(session: &mut Session, wanted: &Wanted) -> Result<(), Tr
         progress: Progress::new(&wanted.name, size, session.shows_progress),
         wanted,
         left: size,
+        passing: Passing::begin(),
     };
     let last = match session.form {
         Form::Plain => arriving.write(session).await?,
         Form::Zip => arriving.unpack(session).await?,
     };
+    arriving.passing.update(&last);
     let committed = arriving.draft.commit(last, &wanted.entry, true).await;
     committed.map_err(|error| TransferError::NotWritten { name: wanted.name.clone(), error })?;
+    record("file fetched", &wanted.name, arriving.passing);
     tracing::debug!(name = %wanted.name, bytes = size, "fetched");
     Ok(())
 }
@@ -55,6 +59,7 @@ struct Arriving<'a> {
     left: u64,
     draft: Draft,
     progress: Progress,
+    passing: Passing,
 }
 
 impl Arriving<'_> {
@@ -105,6 +110,7 @@ impl Arriving<'_> {
 
     /// Returns an empty buffer for the next piece.
     async fn store(&mut self, piece: Vec<u8>) -> Result<Vec<u8>, TransferError> {
+        self.passing.update(&piece);
         let stored = self.draft.write(piece).await;
         stored.map_err(|error| TransferError::NotWritten {
             name: self.wanted.name.clone(),

@@ -8,10 +8,11 @@ use std::{
 };
 
 use protocol::{ClientError, FileName, Form, archive::Measured, piece_size};
+use runtime::telemetry::journey::Passing;
 use rustix::fs::OFlags;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{Session, TransferError, base_name};
+use super::{Session, TransferError, base_name, record};
 use crate::progress::Progress;
 
 /// A local file that can be sent.
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     /// Of a file that is packed. All are, before the server waits for the
     /// first: packing a large one takes longer than a server's patience.
     packed: Option<Measured>,
+    /// Of its content, once that was read.
+    passing: Passing,
 }
 
 impl Source {
@@ -43,12 +46,14 @@ impl Source {
     fn check(path: &Path) -> Result<Self, TransferError> {
         let name = base_name(path)?;
         open(path)?;
-        Ok(Self { path: path.to_owned(), name, packed: None })
+        Ok(Self { path: path.to_owned(), name, packed: None, passing: Passing::default() })
     }
 
     /// Returns how many bytes are kept in memory, at most `keep`.
     fn pack(&mut self, keep: usize) -> Result<usize, TransferError> {
         let (file, _) = open(&self.path)?;
+        self.passing = Passing::begin();
+        let file = self.passing.reading(file);
         let packed = Measured::of(self.name.as_bytes(), file, keep.min(Measured::PIECE));
         let packed = packed.map_err(|error| TransferError::Pack { path: self.path.clone(), error })?;
         let kept = packed.kept().map_or(0, <[u8]>::len);
@@ -59,22 +64,23 @@ impl Source {
 
 /// Sends a file, and returns when the server says that it has it.
 pub(crate) async fn send(session: &mut Session, source: &Source) -> Result<(), TransferError> {
-    let size = match &source.packed {
+    let (size, passing) = match &source.packed {
         None => send_plain(session, source).await?,
-        Some(packed) => send_packed(session, source, packed).await?,
+        Some(packed) => (send_packed(session, source, packed).await?, source.passing.clone()),
     };
+    record("file sent", &source.name, passing);
     tracing::debug!(name = %source.name, bytes = size, "sent");
     Ok(())
 }
 
-async fn send_plain(session: &mut Session, source: &Source) -> Result<u64, TransferError> {
+async fn send_plain(session: &mut Session, source: &Source) -> Result<(u64, Passing), TransferError> {
     let not_sent = |error| TransferError::NotSent { name: source.name.clone(), error };
     let (mut file, size) = open(&source.path)?;
     session.client.offer(&source.name, size, Form::Plain).await.map_err(not_sent)?;
 
     let mut progress = Progress::new(&source.name, size, session.shows_progress);
     let mut piece = vec![0; piece_size(size)];
-    let mut left = size;
+    let (mut left, mut passing) = (size, Passing::begin());
     while left > 0 {
         let room = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = read(&mut file, &mut piece[..room])
@@ -82,12 +88,13 @@ async fn send_plain(session: &mut Session, source: &Source) -> Result<u64, Trans
         if count == 0 {
             return Err(TransferError::Unfit { path: source.path.clone(), why: SHRUNK });
         }
+        passing.update(&piece[..count]);
         session.client.send_piece(&piece[..count]).await.map_err(not_sent)?;
         left -= count as u64;
         progress.advance(count);
     }
     session.client.sent(Form::Plain).await.map_err(not_sent)?;
-    Ok(size)
+    Ok((size, passing))
 }
 
 async fn send_packed(

@@ -61,7 +61,7 @@ fn who_is_far_ahead_of_the_answers_waits_for_them() {
     assert_eq!(inspector.client.len(), 0);
     assert_eq!(inspector.feed(Client, &[b'x'; 1_000_000 - 36_001]), (1_000_000 - 36_001, vec![]));
     assert_eq!(inspector.feed(Client, b"xQUIT\n").1, []);
-    let transfer = Transfer { verb: Verb::Send, name: "a".into(), size: 1_000_000 };
+    let transfer = Transfer { verb: Verb::Send, name: "a".into(), size: 1_000_000, journey: None };
     assert_eq!(inspector.feed(Server, b"SEND OK\n").1, [Event::Passed(transfer), Event::Quit]);
     inspector.feed(Client, &[b'x'; 90_000]);
     assert!(inspector.listens(Client), "to what nobody reads");

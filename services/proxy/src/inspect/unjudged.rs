@@ -51,12 +51,12 @@ impl Unjudged {
         Ok(Some(line))
     }
 
-    /// Judges at most `most` bytes, as those of a body; how many there were.
-    pub(super) fn take(&mut self, most: u64) -> u64 {
+    /// Judges at most `most` bytes, as those of a body, and gives a look at them.
+    pub(super) fn take(&mut self, most: u64) -> &[u8] {
         let count = self.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         self.judged += count;
         self.searched = 0;
-        count as u64
+        &self.bytes[self.judged - count..self.judged]
     }
 
     /// Gives away what was judged.

@@ -52,9 +52,11 @@ pub(crate) async fn run(session: &mut Session, name: &[u8]) -> Result<(), Sessio
         None => session.announce(Verb::Mv, size).await?,
     };
     if wanted {
-        send_body(session, lease.reader()).await?;
-        session.log_file(Verb::Mv, name, size, "file handed out");
+        let passing = send_body(session, lease.reader()).await?;
+        session.transferred(Verb::Mv, name, size, "file handed out", passing);
         session.handed_out = Some(lease);
+    } else {
+        session.ended(Verb::Mv, "declined", &"the client does not want it");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use protocol::{Form, Refusal, Reply, Verb, archive::Measured};
-use runtime::logs::Escaped;
+use runtime::{logs::Escaped, telemetry::journey::Passing};
 use spool::Reader;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,7 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], form: Form) -> Resul
         Ok(None) => {
             // An agent asks for its .md5 before there is one: ordinary.
             tracing::info!(peer = %session.peer, verb = verb.as_str(), name = %Escaped(name), "no such file");
+            session.ended(verb, "missing", &"no such file");
             return Ok(session.connection.write_reply(&Reply::Refused(verb, Refusal::Missing)).await?);
         }
         Err(error) => {
@@ -34,8 +35,10 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], form: Form) -> Resul
         Form::Plain => {
             let size = reader.size();
             if session.announce(verb, size).await? {
-                send_body(session, &mut reader).await?;
-                session.log_file(verb, name, size, "file fetched");
+                let passing = send_body(session, &mut reader).await?;
+                session.transferred(verb, name, size, "file fetched", passing);
+            } else {
+                session.ended(verb, "declined", &"the client does not want it");
             }
         }
         Form::Zip => send_packed(session, name, &reader).await?,
@@ -44,7 +47,8 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], form: Form) -> Resul
 }
 
 /// Sends the whole of a file that was announced.
-pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Result<(), SessionEnd> {
+pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Result<Passing, SessionEnd> {
+    let mut passing = Passing::begin();
     let room = session.site.buffers.take(reader.room());
     reader.read_within(room.bytes());
     let mut left = reader.size();
@@ -54,11 +58,12 @@ pub(crate) async fn send_body(session: &mut Session, reader: &mut Reader) -> Res
         if piece.is_empty() {
             return Err(SessionEnd::NotRead(io::ErrorKind::UnexpectedEof.into()));
         }
+        passing.update(&piece);
         session.connection.write_body(&piece).await?;
         left -= piece.len() as u64;
         spent = piece;
     }
-    Ok(())
+    Ok(passing)
 }
 
 /// The size of an archive is announced before its first byte, so it is packed
@@ -69,9 +74,12 @@ async fn send_packed(session: &mut Session, name: &[u8], reader: &Reader) -> Res
     let member = name.to_vec();
     let room = session.site.buffers.take(Measured::PIECE);
     let keep = room.bytes();
-    let measured =
-        reader.with_contents(move |from| Measured::of(&member, from, keep).map_err(io::Error::other));
-    let measured = match measured.await {
+    let measured = reader.with_contents(move |from| {
+        let mut passing = Passing::begin();
+        let measured = Measured::of(&member, passing.reading(from), keep).map_err(io::Error::other)?;
+        Ok((measured, passing))
+    });
+    let (measured, passing) = match measured.await {
         Ok(measured) => measured,
         Err(error) => {
             return session.refuse(verb, name, Refusal::Other(said_to_peer(&error).into()), &error).await;
@@ -89,13 +97,14 @@ async fn send_packed(session: &mut Session, name: &[u8], reader: &Reader) -> Res
         },
     };
     if !session.announce(verb, measured.size()).await? {
+        session.ended(verb, "declined", &"the client does not want it");
         return Ok(());
     }
     match measured.kept() {
         Some(archive) => session.connection.write_body(archive).await?,
         None => send_packed_again(session, name, reader, measured.size()).await?,
     }
-    session.log_file(verb, name, measured.size(), "file fetched");
+    session.transferred(verb, name, measured.size(), "file fetched", passing);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use protocol::{
     archive::{ArchiveError, Unpacker},
     piece_size,
 };
+use runtime::telemetry::journey::Passing;
 use spool::CommitError;
 
 use crate::{
@@ -49,9 +50,9 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], size: u64, form: For
         Form::Zip => store_unpacked(session, &place, size).await,
     };
     match stored {
-        Ok(bytes) => {
+        Ok((bytes, passing)) => {
             session.connection.write_reply(&Reply::Ok(verb)).await?;
-            session.log_file(verb, name, bytes, "file stored");
+            session.transferred(verb, name, bytes, "file stored", passing);
             Ok(())
         }
         Err(NotStored::Connection(error)) => Err(cut(session, verb, &place, &error.to_string(), error)),
@@ -105,7 +106,8 @@ impl From<CommitError> for NotStored {
     }
 }
 
-async fn store(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
+async fn store(session: &mut Session, place: &Place, size: u64) -> Result<(u64, Passing), NotStored> {
+    let mut passing = Passing::begin();
     let mut draft = place.folder.draft();
     // One is filled while the other is written.
     let room = session.site.buffers.take(piece_size(size).saturating_mul(2));
@@ -114,15 +116,21 @@ async fn store(session: &mut Session, place: &Place, size: u64) -> Result<u64, N
         while session.connection.body_left() > 0 && piece.len() < piece.capacity() {
             session.connection.read_body(&mut piece).await?;
         }
+        passing.update(&piece);
         if session.connection.body_left() == 0 {
             draft.commit(piece, &place.entry, session.site.overwrite).await?;
-            return Ok(size);
+            return Ok((size, passing));
         }
         piece = draft.write(piece).await?;
     }
 }
 
-async fn store_unpacked(session: &mut Session, place: &Place, size: u64) -> Result<u64, NotStored> {
+async fn store_unpacked(
+    session: &mut Session,
+    place: &Place,
+    size: u64,
+) -> Result<(u64, Passing), NotStored> {
+    let mut passing = Passing::begin();
     let mut draft = place.folder.draft();
     let mut unpacker = Unpacker::new(session.site.max_size.saturating_mul(MAX_EXPANSION));
     let room = session.site.buffers.take(3 * PIECE.min(piece_size(size)));
@@ -135,6 +143,7 @@ async fn store_unpacked(session: &mut Session, place: &Place, size: u64) -> Resu
         for bite in packed.chunks(BITE) {
             unpacker.write(bite, &mut plain)?;
             if plain.len() >= piece {
+                passing.update(&plain);
                 plain = draft.write(plain).await?;
             }
         }
@@ -145,8 +154,9 @@ async fn store_unpacked(session: &mut Session, place: &Place, size: u64) -> Resu
         // What `SIZE 0` says of a plain file.
         return Err(NotStored::Empty);
     }
+    passing.update(&plain);
     draft.commit(plain, &place.entry, session.site.overwrite).await?;
-    Ok(unpacked)
+    Ok((unpacked, passing))
 }
 
 /// How many times `-m` an archive may unpack to. XML packs about twenty times;

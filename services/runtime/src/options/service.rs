@@ -36,7 +36,7 @@ pub fn http_address() -> Arg {
         "http-addr",
         None,
         "ADDRESS:PORT",
-        "Answer HTTP there: /livez, and /readyz with the checks by name (?verbose) [default: off]",
+        "Answer HTTP there: /livez, /readyz with the checks by name (?verbose), and /metrics for Prometheus [default: off]",
     )
     .value_parser(values::socket_address)
 }
