@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode
@@ -46,6 +47,11 @@ def until(condition, why):
     return found
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 class Service:
     """A program that is at work, with what its log says."""
 
@@ -74,11 +80,12 @@ def service(place, program, *options):
     log = place / f"{program}.log"
     # A collector that nobody is: what is dropped is counted.
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-    command = [BUILT / program, *map(str, options), "--http-addr", "127.0.0.1:0", "--log-format", "json", "-l", log]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    command = [BUILT / program, *map(str, options), "--http-addr", "127.0.0.1:0", "--log-format", "json"]
+    with open(log, "w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
     try:
         one = Service(process, log)
-        one.name, one.http = program, one.said("answering probes", ADDRESS)
+        one.name, one.http = program, one.said("answering HTTP", ADDRESS)
         if program != "tentacle-sync-puller":
             one.address = one.said("listening", ADDRESS)
         yield one
@@ -107,27 +114,27 @@ def services(place):
         + ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key],
         check=True, capture_output=True, timeout=SECONDS,
     )  # fmt: skip
-    listens = ["-a", "127.0.0.1", "-p", "0", "-e", certificate, "-k", key, "--allow", "127.0.0.1"]
+    listens = ["-a", "127.0.0.1", "-e", certificate, "-k", key, "--allow", "127.0.0.1"]
     (place / "spool").mkdir()
     (place / "incoming").mkdir()
     with ExitStack() as stack:
         start = lambda *command: stack.enter_context(service(place, *command))
-        receiver = start("tentacle-receiver", *listens, "-I", "-o", "-s", place / "spool")
-        proxy = start("tentacle-proxy", *listens, "-b", receiver.address, "--upstream-tls", "--upstream-ca", certificate, "--inspect")
+        receiver = start("tentacle-receiver", *listens, "-p", free_port(), "-I", "-o", "-s", place / "spool")
+        proxy = start("tentacle-proxy", *listens, "-p", free_port(), "-b", receiver.address, "--upstream-tls", "--upstream-ca", certificate, "--inspect")
         dead = f"127.0.0.12:{receiver.address.rpartition(':')[2]}"
         puller = start(
             "tentacle-sync-puller", "--sync-address", f"{receiver.address},{dead}", "--sync-ca", certificate, "--sync-timeout", 1,
             "--sync-retries", 0, "--server-name", "127.0.0.1", "--incoming-dir", place / "incoming", "--interval", 1,
         )  # fmt: skip
         ended = threading.Event()
-        agents = threading.Thread(target=send, args=(ended, place, receiver.address, proxy.address, certificate))
-        agents.start()
-        stack.callback(agents.join)
+        agents = stack.enter_context(ThreadPoolExecutor(1)).submit(send, ended, place, receiver.address, proxy.address)
+        # Whatever stopped them is told.
+        stack.callback(lambda: agents.result(SECONDS))
         stack.callback(ended.set)
         yield {one.name.removeprefix("tentacle-"): one for one in (receiver, proxy, puller)}
 
 
-def send(ended, place, receiver, proxy, certificate):
+def send(ended, place, receiver, proxy):
     """Agents' files, and connections that no one lets in, until it is told to end."""
     number = 0
     while not ended.wait(0.1):
@@ -137,7 +144,7 @@ def send(ended, place, receiver, proxy, certificate):
                 shutil.copy(agent_file, place / f"web01.{number}{agent_file.name.split('.')[1]}.data")
             files = list(place.glob("web01.*.data"))
             host, port = address.split(":")
-            command = [BUILT / "tentacle_client", "-a", host, "-p", port, "-f", certificate, *files]
+            command = [BUILT / "tentacle_client", "-a", host, "-p", port, "-c", *files]
             subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
             for sent in files:
                 sent.unlink()
@@ -164,9 +171,10 @@ class Prometheus:
 def prometheus(place, services):
     jobs = [{"job_name": name, "static_configs": [{"targets": [one.http]}]} for name, one in services.items()]
     # JSON is YAML.
-    (place / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config = {"global": every, "rule_files": [str(ALERTS / "alerts.yaml")], "scrape_configs": jobs}
+    (place / "prometheus.yml").write_text(json.dumps(config))
+    address = f"127.0.0.1:{free_port()}"
     command = ["prometheus", "--config.file", place / "prometheus.yml", "--storage.tsdb.path", place / "tsdb", "--web.listen-address", address]
     with open(place / "prometheus.log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ALERTS, OPERATIONS, promtool
+from conftest import ALERTS, OPERATIONS, promtool, until
 from test_metrics import TABLE
 
 RULES = [rule for group in yaml.safe_load((ALERTS / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
@@ -48,3 +48,14 @@ def test_each_has_a_section_of_the_page(rule):
 def test_each_asks_for_metrics_that_there_are(rule):
     for metric in re.findall(r"tentacle_\w+", rule["expr"]):
         assert metric in TABLE or metric.removesuffix("_bucket") in TABLE, metric
+
+
+def test_they_see_the_one_source_that_is_dead(prometheus):
+    def pending():
+        groups = prometheus.ask("rules", type="alert")["groups"]
+        rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+        assert set(rules) == set(NAMES) and not any(rule.get("lastError") for rule in rules.values())
+        return [alert["labels"]["source"] for alert in rules["TentacleSourceSilent"]["alerts"]]
+
+    dead = until(pending, "TentacleSourceSilent is not pending")
+    assert len(dead) == 1 and dead[0].startswith("127.0.0.12")

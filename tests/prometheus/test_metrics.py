@@ -6,7 +6,8 @@ from conftest import OPERATIONS, promtool
 
 # A row of the page's table: a metric, its labels, and whose it is.
 ROW = re.compile(r"^\| `([a-z_]+)(?:\{([a-z_,]+)\})?` \| ([^|]+) \|", re.MULTILINE)
-TABLE = {name: (set(labels.split(",")) - {""}, whose) for name, labels, whose in ROW.findall(OPERATIONS) if "_" in name}
+SECTION = OPERATIONS.partition("\n### Metrics\n")[2].partition("\n#")[0]
+TABLE = {name: (set(labels.split(",")) - {""}, whose) for name, labels, whose in ROW.findall(SECTION)}
 
 
 def scraped(page):
