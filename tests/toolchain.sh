@@ -2,7 +2,8 @@
 # Makes sure that Rust programs can be built here: says where Rust comes from
 # if it is missing, and installs the C compiler that Rust links with. With the
 # argument `tests`, also what tests need: openssl, which makes certificates
-# and is the other side of TLS, and leave to mount file systems of their own;
+# and is the other side of TLS, promtool, which checks metrics, and leave to
+# mount file systems of their own;
 # with `bench`, haproxy too, which the proxy is measured beside. With the
 # argument `python`, that Python can make virtual environments, and
 # nothing else.
@@ -41,6 +42,9 @@ if [ "${1:-}" = tests ] || [ "${1:-}" = bench ]; then
     unshare --map-root-user --mount true 2>/dev/null ||
         fail "the tests may not mount a file system of their own: run them as root, or allow user namespaces (on Ubuntu: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)"
     command -v openssl >/dev/null || missing+=(openssl)
+fi
+if [ "${1:-}" = tests ]; then
+    command -v promtool >/dev/null || missing+=(prometheus)
 fi
 if [ "${1:-}" = bench ]; then
     command -v haproxy >/dev/null || missing+=(haproxy)

@@ -17,6 +17,7 @@ mod relay;
 mod row;
 mod server;
 mod small;
+mod telemetry;
 mod tls;
 mod wire;
 
@@ -45,10 +46,18 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn rows() -> Vec<Row> {
-    [small::rows(), large::rows(), small::idle_rows(), tls::rows(), puller::rows(), proxy::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        small::rows(),
+        large::rows(),
+        small::idle_rows(),
+        tls::rows(),
+        puller::rows(),
+        proxy::rows(),
+        telemetry::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn rows_named() -> impl Iterator<Item = &'static str> {
@@ -105,7 +114,7 @@ const PREFACE: &str = "\
 Programs of a release build, their log at its default level into /dev/null. Beside each row stands what was
 measured before and after it: the disk, for small files as create + write 4 kB + fdatasync + rename + fsync of
 the folder by one thread, for large ones as dd if=/dev/zero bs=1M count=500 conv=fdatasync; for rows over TLS,
-the same over plain TCP, for rows of the proxy the same with haproxy (mode tcp).";
+the same over plain TCP, for rows of the proxy the same with haproxy (mode tcp), for the row with traces the same without.";
 
 const HELP: &str = "\
 bench [--only ROW] [--quick] [--dir DIR] [--programs DIR]...

@@ -31,6 +31,8 @@ pub(crate) enum Bound {
     BesidePlain(Measure),
     /// MB a second over TLS, as a multiple of the same over plain TCP.
     TimesPlain(f64, Measure),
+    /// Files a second while they are traced, as a multiple of the same without.
+    TimesUntraced(f64, Measure),
     /// In these units, as a multiple of what haproxy does.
     TimesHaproxy(f64, &'static str, Measure),
     /// Files a second.
@@ -135,7 +137,7 @@ impl Bound {
             _ if stage.quick => 1,
             Self::Megabytes(_) | Self::Seconds(_) => 1,
             Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => 3,
-            Self::TimesHaproxy(..) => 5,
+            Self::TimesHaproxy(..) | Self::TimesUntraced(..) => 5,
             // A large file moves in a fraction of a second, in which a machine
             // of many tenants may do something else.
             Self::TimesDd(_) | Self::TimesPlain(..) => 9,
@@ -147,7 +149,10 @@ impl Bound {
         match self {
             Self::TimesDisk(_) | Self::FilesPerSecond(_) => disk::files_per_second(stage).map(Some),
             Self::TimesDd(_) => disk::megabytes_per_second(stage).map(Some),
-            Self::BesidePlain(other) | Self::TimesPlain(_, other) | Self::TimesHaproxy(_, _, other) => {
+            Self::BesidePlain(other)
+            | Self::TimesPlain(_, other)
+            | Self::TimesUntraced(_, other)
+            | Self::TimesHaproxy(_, _, other) => {
                 let rate = other(stage, programs)?;
                 disk::settle(&stage.dir)?;
                 Ok(Some(rate))
@@ -161,6 +166,7 @@ impl Bound {
             Self::TimesDisk(least)
             | Self::TimesDd(least)
             | Self::TimesPlain(least, _)
+            | Self::TimesUntraced(least, _)
             | Self::TimesHaproxy(least, _, _) => ratio >= least,
             Self::BesidePlain(_) => true,
             Self::FilesPerSecond(least) => reached >= least,
@@ -170,7 +176,7 @@ impl Bound {
 
     fn in_units(self, value: f64) -> String {
         match self {
-            Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => {
+            Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) | Self::TimesUntraced(..) => {
                 format!("{value:.0} files/s")
             }
             Self::TimesDd(_) | Self::TimesPlain(..) => format!("{value:.0} MB/s"),
@@ -187,6 +193,7 @@ impl std::fmt::Display for Bound {
             Self::TimesDisk(least) | Self::TimesDd(least) => write!(f, ">= {least:.2} x disk"),
             Self::TimesPlain(least, _) => write!(f, ">= {least:.2} x plain"),
             Self::TimesHaproxy(least, _, _) => write!(f, ">= {least:.2} x haproxy"),
+            Self::TimesUntraced(least, _) => write!(f, ">= {least:.2} x untraced"),
             Self::BesidePlain(_) => f.write_str("beside plain"),
             Self::FilesPerSecond(least) => write!(f, ">= {least:.0} files/s"),
             Self::Megabytes(most) => write!(f, "< {most:.0} MB"),

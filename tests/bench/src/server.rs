@@ -21,10 +21,21 @@ impl Server {
     /// Starts the receiver in `programs` on a spool, and waits until it
     /// accepts connections.
     pub(crate) fn start(programs: &Path, spool: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(programs, spool, options, &[])
+    }
+
+    /// [`Server::start`] with these variables.
+    pub(crate) fn start_with(
+        programs: &Path,
+        spool: &Path,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(spool)?;
         let address = free_address()?;
         let mut command = program(programs, "tentacle-receiver")?;
         command.args(["-a", "127.0.0.1", "-t", "60", "-p"]).arg(address.port().to_string());
+        command.envs(variables.iter().copied());
         Self::spawn(command.arg("-s").arg(spool).args(options), address)
     }
 

@@ -55,13 +55,16 @@ pub(crate) fn one_file_a_connection(stage: &Stage, programs: &Path) -> anyhow::R
 }
 
 fn many_files_a_connection(stage: &Stage, programs: &Path) -> anyhow::Result<f64> {
-    send(stage, programs, |server, numbers| {
-        let mut wire = Wire::connect(server)?;
-        for at in numbers {
-            wire.send(&files::name(at), &files::contents(at))?;
-        }
-        wire.quit()
-    })
+    send(stage, programs, many)
+}
+
+/// Sends its files over one connection.
+pub(crate) fn many(server: SocketAddr, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
+    let mut wire = Wire::connect(server)?;
+    for at in numbers {
+        wire.send(&files::name(at), &files::contents(at))?;
+    }
+    wire.quit()
 }
 
 fn send(

@@ -1,9 +1,7 @@
 //! The `OTEL_*` variables, as the specification has them.
 
 use std::env;
-use std::fmt::Display;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -127,6 +125,16 @@ impl Reading<'_> {
             return Err(refuse(NO_URL));
         }
         let protocol = self.protocol(signal);
+        self.warn_of_pairs(&[
+            format!("OTEL_EXPORTER_OTLP_{signal}_HEADERS"),
+            "OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
+        ]);
+        self.warn_of_pairs(&["OTEL_RESOURCE_ATTRIBUTES".to_owned()]);
+        if let Some((name, value)) =
+            self.of_signal(signal, "COMPRESSION").filter(|(_, value)| value != "none")
+        {
+            self.pass_over(&name, &value, "allowed is none: what is sent is not packed");
+        }
         let endpoint = match (protocol, name == own) {
             (Protocol::HttpProtobuf, false) => {
                 format!("{}/v1/{}", value.trim_end_matches('/'), signal.to_lowercase())
@@ -139,6 +147,19 @@ impl Reading<'_> {
         };
         let tls = self.files(signal)?;
         Ok(Some(Target { protocol, endpoint, patience: Duration::from_millis(patience), tls }))
+    }
+
+    /// A list of pairs is read by who uses it, and what is no pair passed over. Its values may be secrets.
+    fn warn_of_pairs(&mut self, names: &[String]) {
+        for name in names {
+            let list = (self.get)(name).unwrap_or_default();
+            let is_pair = |pair: &str| pair.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty());
+            if !list.split_terminator(',').all(is_pair) {
+                self.warn(format!(
+                    "{name}: what is no KEY=VALUE in it is passed over (commas stand between pairs)"
+                ));
+            }
+        }
     }
 
     fn is_exported(&mut self, signal: &str, unasked: bool) -> bool {
@@ -248,14 +269,9 @@ impl Reading<'_> {
         Duration::from_millis(value.map_or(default, |value| self.number(name, &value, default)))
     }
 
-    fn number<N: FromStr + Display + PartialOrd + From<u8>>(
-        &mut self,
-        name: &str,
-        value: &str,
-        default: N,
-    ) -> N {
-        match value.parse::<N>() {
-            Ok(number) if number >= N::from(1) => number,
+    fn number(&mut self, name: &str, value: &str, default: u64) -> u64 {
+        match value.parse() {
+            Ok(number) if number >= 1 => number,
             _ => {
                 self.pass_over(
                     name,
@@ -279,7 +295,10 @@ impl Reading<'_> {
     }
 
     fn pass_over(&mut self, name: &str, value: &str, why: &str) {
-        let line = format!("{name}={value:?} is passed over: {why}");
+        self.warn(format!("{name}={value:?} is passed over: {why}"));
+    }
+
+    fn warn(&mut self, line: String) {
         if !self.warnings.contains(&line) {
             self.warnings.push(line);
         }
@@ -347,6 +366,7 @@ mod tests {
         for (name, value, said) in [
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "allowed are grpc and http/protobuf"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "tcp", "allowed are grpc and http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "allowed is none"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "whole numbers from 1 on; 10000 is taken"),
             ("OTEL_TRACES_EXPORTER", "zipkin", "allowed are otlp and none"),
             ("OTEL_METRICS_EXPORTER", "console", "allowed are otlp and none"),
@@ -367,6 +387,21 @@ mod tests {
         }
         let ratio = [ENDPOINT, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "10%")];
         assert!(read(&ratio).unwrap().warnings[0].contains("a number from 0 to 1"));
+    }
+
+    #[test]
+    fn a_list_that_holds_no_pairs_is_said_without_its_values() {
+        for name in
+            ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_RESOURCE_ATTRIBUTES"]
+        {
+            let settings = read(&[ENDPOINT, (name, "key=value,secret")]).unwrap();
+            let [line] = &settings.warnings[..] else { panic!("{name}: {:?}", settings.warnings) };
+            assert!(
+                line.starts_with(&format!("{name}: what is no KEY=VALUE")) && !line.contains("secret"),
+                "{line}"
+            );
+            assert!(read(&[ENDPOINT, (name, "a=b,c=d")]).unwrap().warnings.is_empty());
+        }
     }
 
     #[test]
