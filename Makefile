@@ -16,12 +16,12 @@ NEXTEST := $(shell PATH='$(PATH)' command -v cargo-nextest 2>/dev/null)
 DENY := $(shell PATH='$(PATH)' command -v cargo-deny 2>/dev/null)
 MACHETE := $(shell PATH='$(PATH)' command -v cargo-machete 2>/dev/null)
 
-.PHONY: help demo test kubernetes bench images lint fmt toolchain
+.PHONY: help demo test bench images lint fmt toolchain
 
 help: ## Show this list
 	@echo 'Usage: make COMMAND'
 	@echo
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: toolchain ## Collect three isolated sites on this machine, and check every file
 	$(CARGO) build --quiet --release --workspace --bins
@@ -34,12 +34,9 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
 	PROFILE=$(PROFILE) tests/chart/run || status=1; \
 	PROFILE=$(PROFILE) tests/deploy/run || status=1; \
-	$(MAKE) --no-print-directory kubernetes || status=1; \
+	if [ -n "$$KUBECONFIG" ] && [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
+	tests/kubernetes/run || status=1; \
 	exit $$status
-
-kubernetes: toolchain ## Install the chart in a cluster (KUBECONFIG, KUBERNETES_LOAD), and move files through it
-	@if [ -n "$$KUBECONFIG" ] && [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh; fi
-	@tests/kubernetes/run
 
 bench: ## Measure against what this machine's disk does
 	@tests/toolchain.sh bench
