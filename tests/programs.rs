@@ -39,7 +39,8 @@ pub fn program_with_hosts(name: &str, hosts: &Path) -> Command {
 /// Takes the variables out that the programs read options from.
 pub(crate) fn without_options(mut command: Command) -> Command {
     for (variable, _) in std::env::vars_os() {
-        if variable.as_encoded_bytes().starts_with(b"TENTACLE_") {
+        let name = variable.as_encoded_bytes();
+        if name.starts_with(b"TENTACLE_") || name.starts_with(b"OTEL_") {
             command.env_remove(variable);
         }
     }

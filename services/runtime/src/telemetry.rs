@@ -82,7 +82,6 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
     exported_logs: Option<SdkLoggerProvider>,
-    _courier: Option<Courier>,
     _logs: Logs,
 }
 
@@ -131,7 +130,7 @@ pub fn start(program: Program, log: &logs::Settings) -> Result<Telemetry, Teleme
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Telemetry { traces, metrics, exported_logs, _courier: courier, _logs: logs })
+    Ok(Telemetry { traces, metrics, exported_logs, _logs: logs })
 }
 
 /// Whether spans are made: what serves them alone, such as a digest, is worth its cost then.

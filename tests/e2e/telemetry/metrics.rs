@@ -13,7 +13,7 @@ use crate::{page, scraped, value};
 fn puller(sources: &str, incoming: &std::path::Path) -> Process {
     let mut command = program_command("tentacle-sync-puller");
     command.args(["--incoming-dir", incoming.to_str().unwrap(), "--sync-address", sources]);
-    command.args(["--sync-interval", "1", "--http-addr", "127.0.0.1:0"]);
+    command.args(["--interval", "1", "--http-addr", "127.0.0.1:0"]);
     Process::spawn(command)
 }
 

@@ -1,12 +1,11 @@
 //! The way to a collector: bounded queues, a thread of their own, and a count of what was lost on it.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -21,17 +20,15 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, Span, SpanData, SpanProcessor};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
 
 use super::settings::{Batch, Target};
 use super::{LOST, METER, SettingsError, wire};
 
-/// The thread that holds the connections to collectors. It ends when this is dropped.
+/// The thread that holds the connections to collectors. It ends with the process: an export that was given up may still
+/// be at its timers.
 #[derive(Debug)]
 pub(crate) struct Courier {
     handle: Handle,
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// One kind of telemetry.
@@ -75,11 +72,9 @@ impl Courier {
     pub(crate) fn start() -> io::Result<Courier> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
-            let _ = runtime.block_on(ended);
-        })?;
-        Ok(Courier { handle, end: Some(end), thread: Some(thread) })
+        let runs = move || runtime.block_on(pending::<()>());
+        thread::Builder::new().name("telemetry".to_owned()).spawn(runs)?;
+        Ok(Courier { handle })
     }
 
     pub(crate) fn spans(&self, target: &Target) -> Result<Outgoing<SpanExporter>, SettingsError> {
@@ -102,15 +97,6 @@ impl Courier {
         // More than one request may take, for the exporter says more of why it failed.
         let patience = target.patience + Duration::from_secs(1);
         Outgoing { exporter, handle: self.handle.clone(), patience, way }
-    }
-}
-
-impl Drop for Courier {
-    fn drop(&mut self) {
-        if let (Some(end), Some(thread)) = (self.end.take(), self.thread.take()) {
-            let _ = end.send(());
-            let _ = thread.join();
-        }
     }
 }
 
