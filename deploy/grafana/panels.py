@@ -80,16 +80,13 @@ def traces(condition):
 def placed(rows):
     number, top = 0, 0
     for row in rows:
-        left = 0
-        for panel in row:
+        height = row[0].pop("height")
+        for place, panel in enumerate(row):
+            panel.pop("height", None)
             number += 1
-            width = panel.pop("width", WIDTH // len(row))
-            yield {"id": number, **panel, "gridPos": {"x": left, "y": top, "w": width, "h": row[0]["height"]}}
-            left += width
-        assert left <= WIDTH, [panel["title"] for panel in row]
-        top += row[0]["height"]
-        for panel in row:
-            del panel["height"]
+            left, right = (WIDTH * edge // len(row) for edge in (place, place + 1))
+            yield {"id": number, **panel, "gridPos": {"x": left, "y": top, "w": right - left, "h": height}}
+        top += height
 
 
 def heading(title):
