@@ -17,6 +17,14 @@ def test_prometheus_takes_them():
     assert status == 0 and f"{len(RULES)} rules found" in said, said
 
 
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path):
+    (config,) = re.findall(r"^```yaml\n(rule_files:.*?)^```", OPERATIONS, re.MULTILINE | re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(config)
+    (tmp_path / "alerts.yaml").write_text((ALERTS / "alerts.yaml").read_text())
+    status, said = promtool("check", "config", tmp_path / "prometheus.yml")
+    assert status == 0 and f"{len(RULES)} rules found" in said, said
+
+
 def test_each_fires_and_clears_as_it_shall():
     status, said = promtool("test", "rules", ALERTS / "alerts.test.yaml")
     assert status == 0, said
