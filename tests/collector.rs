@@ -34,12 +34,22 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
-use tokio::{net::TcpListener, runtime::Runtime};
+use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime::Runtime,
+};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Status, body::Body, codegen::Service as _};
+
+use crate::{Kind, NAME, certificates};
 
 /// A collector that listens; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Collector {
+    scheme: &'static str,
     address: SocketAddr,
     told: Told,
     _runtime: Runtime,
@@ -67,41 +77,64 @@ struct Everything {
 impl Collector {
     /// One over gRPC.
     pub fn grpc() -> Self {
-        Self::start(true)
+        Self::start(true, None)
     }
 
     /// One over HTTP.
     pub fn http() -> Self {
-        Self::start(false)
+        Self::start(false, None)
     }
 
-    fn start(grpc: bool) -> Self {
+    /// One over TLS, with a certificate of this kind, that asks clients for one.
+    pub fn tls(grpc: bool, kind: Kind) -> Self {
+        let pki = certificates();
+        let read = |file: String| {
+            CertificateDer::pem_file_iter(file).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let mut clients = RootCertStore::empty();
+        clients.add_parsable_certificates(read(pki.certificate(&kind.clients_authority())));
+        let provider = Arc::new(ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider)).build();
+        let key = PrivateKeyDer::from_pem_file(pki.key(&kind.server())).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.unwrap())
+            .with_single_cert(read(pki.certificate(&kind.server())), key)
+            .unwrap();
+        config.alpn_protocols = vec![if grpc { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        Self::start(grpc, Some(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    fn start(grpc: bool, tls: Option<TlsAcceptor>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind((NAME, 0))).unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let (address, told) = (listener.local_addr().unwrap(), Told::default());
         let serving = told.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (told, stream) = (serving.clone(), TokioIo::new(stream));
+                let (told, tls) = (serving.clone(), tls.clone());
                 tokio::spawn(async move {
-                    if grpc {
-                        let service = service_fn(move |request| told.clone().over_grpc(request));
-                        let _ =
-                            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
-                    } else {
-                        let service = service_fn(move |request| told.clone().over_http(request));
-                        let _ = http1::Builder::new().serve_connection(stream, service).await;
+                    match tls {
+                        None => told.serve(stream, grpc).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                told.serve(stream, grpc).await;
+                            }
+                        }
                     }
                 });
             }
         });
-        Self { address, told, _runtime: runtime }
+        Self { scheme, address, told, _runtime: runtime }
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` has to be.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// All spans so far.
@@ -130,6 +163,17 @@ impl Seen {
 impl Told {
     fn all(&self) -> MutexGuard<'_, Everything> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, grpc: bool) {
+        let stream = TokioIo::new(stream);
+        if grpc {
+            let service = service_fn(move |request| self.clone().over_grpc(request));
+            let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+        } else {
+            let service = service_fn(move |request| self.clone().over_http(request));
+            let _ = http1::Builder::new().serve_connection(stream, service).await;
+        }
     }
 
     async fn over_grpc(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {

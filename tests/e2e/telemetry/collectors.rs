@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::{Collector, Receiver, eventually};
+use tests::{Collector, Form, Key, Kind, Receiver, certificates, eventually};
 
 use crate::{page, scraped, value};
 
@@ -39,6 +39,7 @@ fn a_collector_that_is_down_changes_nothing_but_a_counter() {
         store(&buffer, 30);
         assert_eq!(buffer.files().len(), 30);
         eventually("what was lost is counted", || value(&page(buffer.process()), FAILED).unwrap() > 0.0);
+        buffer.wait_for_log("telemetry cannot be sent");
         let said =
             buffer.log().iter().filter(|line| line["message"].to_string().contains("cannot be sent")).count();
         assert!((1..=3).contains(&said), "once for each signal: {said}");
@@ -62,6 +63,33 @@ fn a_collector_that_hangs_holds_up_nobody() {
         let began = Instant::now();
         assert!(buffer.stop().success());
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_collector_is_spoken_to_over_tls() {
+    let (pki, kind) = (certificates(), Kind { form: Form::V3San, key: Key::P256 });
+    for (grpc, protocol) in [(true, "grpc"), (false, "http/protobuf")] {
+        let collector = Collector::tls(grpc, kind);
+        let told_by = |authority: &str| {
+            let buffer = scraped()
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+                .env("OTEL_EXPORTER_OTLP_CERTIFICATE", pki.certificate(authority))
+                .env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", pki.certificate(&kind.client()))
+                .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", pki.key(&kind.client()))
+                .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+                .start();
+            store(&buffer, 1);
+            buffer
+        };
+        let stranger = told_by("other-ca");
+        eventually("one that cannot be trusted is told nothing", || {
+            value(&page(stranger.process()), FAILED).unwrap() > 0.0
+        });
+        assert!(collector.spans().is_empty());
+        let _buffer = told_by(&kind.servers_authority());
+        eventually("spans", || collector.spans().iter().any(|seen| seen.span.name == "file stored"));
     }
 }
 
