@@ -39,6 +39,7 @@ fn a_collector_that_is_down_changes_nothing_but_a_counter() {
         store(&buffer, 30);
         assert_eq!(buffer.files().len(), 30);
         eventually("what was lost is counted", || value(&page(buffer.process()), FAILED).unwrap() > 0.0);
+        buffer.wait_for_log("telemetry cannot be sent");
         let said =
             buffer.log().iter().filter(|line| line["message"].to_string().contains("cannot be sent")).count();
         assert!((1..=3).contains(&said), "once for each signal: {said}");
