@@ -34,7 +34,8 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
 	PROFILE=$(PROFILE) tests/chart/run || status=1; \
 	PROFILE=$(PROFILE) tests/deploy/run || status=1; \
-	if [ -n "$$KUBECONFIG" ] && [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
+	PROFILE=$(PROFILE) tests/prometheus/run || status=1; \
+	if [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
 	tests/kubernetes/run || status=1; \
 	exit $$status
 

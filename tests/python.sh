@@ -32,6 +32,6 @@ flock -u 9
 exec 9>&-
 
 # What a shell has set for the programs of this project shall not steer these.
-unset "${!TENTACLE_@}"
+unset "${!TENTACLE_@}" "${!OTEL_@}"
 export PYTHONDONTWRITEBYTECODE=1
 exec "$environment/bin/python" "$@"

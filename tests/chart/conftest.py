@@ -69,17 +69,17 @@ class Manifests(list):
 CHART_LOADED = Chart.load(os.fspath(CHART))
 
 
-def texts(values=None, kube=NEWEST, name="site", namespace="edge"):
-    """By template. Called a step below `Chart.render`, which cannot say for which Kubernetes."""
-    options = {"name": name, "namespace": namespace, "kube_version": kube}
+def texts(values=None, kube=NEWEST, name="site", namespace="edge", kinds=()):
+    """By template. Called a step below `Chart.render`, which cannot say for which Kubernetes, and what it knows of operators."""
+    options = {"name": name, "namespace": namespace, "kube_version": kube, "api_versions": list(kinds)}
     given = json.dumps(values or {}), json.dumps(options)
     return json.loads(_native.call_string("helm_render", CHART_LOADED._raw(), *given))
 
 
-def render(values=None, kube=NEWEST, name="site", namespace="edge"):
+def render(values=None, kube=NEWEST, name="site", namespace="edge", kinds=()):
     """What `helm template` says, in objects."""
     manifests = Manifests()
-    for path, text in sorted(texts(values, kube, name, namespace).items()):
+    for path, text in sorted(texts(values, kube, name, namespace, kinds).items()):
         if path.endswith("NOTES.txt"):
             manifests.notes = text
         else:

@@ -72,6 +72,7 @@ OWN = {
     "proxy": "`proxy`",
     "syncPuller": "`syncPuller`",
     "tests": "`helm test`",
+    "otel": "OpenTelemetry",
     "metrics": "Metrics",
     "extraObjects": "More objects",
 }

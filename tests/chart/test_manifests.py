@@ -8,6 +8,7 @@ import pytest
 from conftest import CASES, CHART, HERE, NEWEST, OLDEST, render, values_of
 from helm_python import chart as helm
 
+FROM_ELSEWHERE = {"K8S_POD_NAME", "K8S_POD_UID", "K8S_NODE_NAME", "OTEL_EXPORTER_OTLP_HEADERS"}
 # Kinds of operators, whose schemas Kubernetes does not have.
 OF_OPERATORS = {path.stem: json.loads(path.read_text()) for path in (HERE / "schemas").glob("*.json")}
 
@@ -66,7 +67,9 @@ def test_secrets_are_mounted_whole_and_in_no_variable(case):
         secrets = {v["name"] for v in pod.get("volumes", []) if "projected" in v}
         for container in pod["containers"]:
             for variable in container["env"]:
-                assert "valueFrom" not in variable
+                # Headers of OpenTelemetry have no file.
+                known = {"fieldRef"} if variable["name"].startswith("K8S_") else {"secretKeyRef"}
+                assert "valueFrom" not in variable or (set(variable["valueFrom"]) == known and variable["name"] in FROM_ELSEWHERE)
                 assert not variable["name"].endswith("PASSWORD"), "by a file alone"
             for mount in container.get("volumeMounts", []):
                 # What is mounted by subPath never changes in a running pod.
@@ -103,7 +106,7 @@ def test_selectors_find_their_own_pods_alone(case):
     pods = {name: metadata["labels"] for name, metadata, _ in manifests.pods()}
     finds = lambda selector: [name for name, labels in pods.items() if selector.items() <= labels.items()]
     for m in manifests.of("Service"):
-        assert finds(m["spec"]["selector"]) == [m["metadata"]["name"].removesuffix("-headless")]
+        assert finds(m["spec"]["selector"]) == [m["metadata"]["name"].removesuffix("-headless").removesuffix("-metrics")]
     for m in manifests.of("StatefulSet", "Deployment", "PodDisruptionBudget"):
         assert finds(m["spec"]["selector"]["matchLabels"]) == [m["metadata"]["name"]]
     for m in manifests.of("NetworkPolicy"):

@@ -47,6 +47,11 @@ OTHER = {
     "from": [{"ipBlock": {"cidr": "10.77.0.0/16"}}],
     "to": [{"ipBlock": {"cidr": "10.77.0.0/16"}}],
     "forward/to": "other.example",
+    "endpoint": "https://other.example:4317",
+    "protocol": "http/protobuf",
+    "sampler": "parentbased_traceidratio",
+    "samplerArg": "0.77",
+    "disabled": ["TentacleFlushSlow"],
 }
 OTHER_MAP = {"other": "other"}
 OTHER_LIST = [{"name": "other"}]
@@ -66,6 +71,9 @@ GIVEN = {
     "syncPuller/forward/tls": {"syncPuller": {"forward": {"to": "a", "tls": NAMED}}},
     "syncPuller/forward/tls/certManager": {"syncPuller": {"forward": {"to": "a", "tls": CERT_MANAGER}}},
     "image/tag": {"image": {"tag": ""}},
+    "metrics/serviceMonitor": {"metrics": {"podMonitor": {"enabled": False}, "serviceMonitor": {"enabled": True}}},
+    "metrics/prometheusRule": {"metrics": {"prometheusRule": {"enabled": True}}},
+    "metrics/dashboards": {"metrics": {"dashboards": {"enabled": True}}},
 }
 
 

@@ -128,6 +128,11 @@ def laid_over(below, above):
 
 @pytest.fixture(scope="session")
 def components():
+    for node in json.loads(kubectl("get", "nodes", "--output=json"))["items"]:
+        for condition in node["status"]["conditions"]:
+            # No pod would start, and each test would wait for one in vain.
+            if condition["type"].endswith("Pressure") and condition["status"] == "True":
+                pytest.exit(f"{node['metadata']['name']}: {condition['message']} ({condition['type']}): make room there, then start the cluster again", 1)
     return images.load(os.environ["KUBERNETES_IMAGES"])
 
 

@@ -30,6 +30,7 @@
 {{- fail "syncPuller.forward.to: files go there, or to the claim of syncPuller.incoming.existingClaim, not to both" }}
 {{- end }}
 {{- end }}
+{{- include "tentacle.checks.telemetry" . }}
 {{- range $tls }}
 {{- include "tentacle.checks.tls" (dict "path" (first .) "tls" (last .)) }}
 {{- end }}
@@ -60,5 +61,36 @@
 {{- end }}
 {{- if and $v.acceptProxy (not $v.allow) }}
 {{- fail (printf "%s.acceptProxy: only goes with %s.allow, which names the proxies" .path .path) }}
+{{- end }}
+{{- end }}
+
+{{- define "tentacle.checks.telemetry" -}}
+{{- $otel := .Values.otel }}
+{{- if not $otel.endpoint }}
+{{- range list (list "headers.existingSecret" $otel.headers.existingSecret) (list "tls.enabled" $otel.tls.enabled) (list "metrics" $otel.metrics) (list "logs" $otel.logs) }}
+{{- if last . }}
+{{- fail (printf "otel.%s: only goes with otel.endpoint, the collector" (first .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $otel.tls.enabled (not $otel.tls.existingSecret) }}
+{{- fail "otel.tls.existingSecret: is needed with otel.tls.enabled (name a Secret)" }}
+{{- end }}
+{{- if and $otel.tls.enabled (not (hasPrefix "https:" $otel.endpoint)) }}
+{{- fail "otel.tls.enabled: only goes with an otel.endpoint of https://" }}
+{{- end }}
+{{- if and $otel.samplerArg (not (hasSuffix "traceidratio" $otel.sampler)) }}
+{{- fail (printf "otel.samplerArg: only goes with otel.sampler traceidratio, and not with %s" $otel.sampler) }}
+{{- end }}
+{{- $metrics := .Values.metrics }}
+{{- if and $metrics.podMonitor.enabled $metrics.serviceMonitor.enabled }}
+{{- fail "metrics.serviceMonitor.enabled: only goes without metrics.podMonitor, as each pod would be scraped twice" }}
+{{- end }}
+{{- $known := list }}
+{{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}{{ range .rules }}{{ $known = append $known .alert }}{{ end }}{{ end }}
+{{- range $metrics.prometheusRule.disabled }}
+{{- if not (has . $known) }}
+{{- fail (printf "metrics.prometheusRule.disabled: there is no alert %s (there are %s)" . (join ", " $known)) }}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -5,7 +5,8 @@ tentacle.NAME.environment, .secrets (of the volume of secrets), .volumes and
 */}}
 {{- define "tentacle.podTemplate" -}}
 {{- $v := .values }}
-{{- $secrets := include (printf "tentacle.%s.secrets" .name) . | trim -}}
+{{- $secrets := include (printf "tentacle.%s.secrets" .name) . }}
+{{- $secrets = print $secrets (include "tentacle.secrets.tls" (include "tentacle.otel.tls" . | fromJson)) | trim -}}
 metadata:
   labels:
     {{- /* Without the versions, so that a new chart alone replaces no pod. */}}
@@ -41,6 +42,9 @@ spec:
       env:
         {{- include (printf "tentacle.%s.environment" .name) . | trim | nindent 8 }}
         {{- include "tentacle.variables.service" . | trim | nindent 8 }}
+        {{- with include "tentacle.otel.environment" . | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with $v.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

@@ -23,6 +23,7 @@ pub(crate) struct Figures {
     began: u64,
     up: AtomicU64,
     backlog: AtomicU64,
+    files: AtomicU64,
     rounds: AtomicU64,
     failed: AtomicU64,
     retries: AtomicU64,
@@ -50,6 +51,7 @@ impl Figures {
             began: now(),
             up: AtomicU64::new(0),
             backlog: AtomicU64::new(0),
+            files: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -61,6 +63,11 @@ impl Figures {
     /// So many files are listed.
     pub(crate) fn listed(&self, files: usize) {
         self.backlog.store(files as u64, Relaxed);
+    }
+
+    /// A round has brought so many files, however it ended.
+    pub(crate) fn brought(&self, files: u64) {
+        self.files.fetch_add(files, Relaxed);
     }
 
     /// A round has ended well, and left so many names.
@@ -141,15 +148,20 @@ static WATCHED: LazyLock<()> = LazyLock::new(|| {
             }
         })
         .build();
-    let _ = meter
-        .u64_observable_counter("tentacle_source_retries")
-        .with_description("Rounds that came after one that failed")
-        .with_callback(|seen| {
-            for of in all() {
-                seen.observe(of.retries.load(Relaxed), &[KeyValue::new("source", of.label.clone())]);
-            }
-        })
-        .build();
+    let counter = |name: &'static str, about: &'static str, of: fn(&Figures) -> &AtomicU64| {
+        let _ = meter
+            .u64_observable_counter(name)
+            .with_description(about)
+            .with_callback(move |seen| {
+                for figures in all() {
+                    let source = KeyValue::new("source", figures.label.clone());
+                    seen.observe(of(&figures).load(Relaxed), &[source]);
+                }
+            })
+            .build();
+    };
+    counter("tentacle_source_files", "Files that were fetched, counted when a round ends", |of| &of.files);
+    counter("tentacle_source_retries", "Rounds that came after one that failed", |of| &of.retries);
 });
 
 fn all() -> Vec<Arc<Figures>> {

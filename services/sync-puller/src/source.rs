@@ -180,6 +180,7 @@ impl Source {
         span.record("tentacle.files", round.tally.files)
             .record("tentacle.bytes", round.tally.bytes)
             .record("tentacle.left", round.left);
+        self.figures.brought(round.tally.files);
         match &round.end {
             Ok(()) => {
                 span.record("tentacle.outcome", "ok");
