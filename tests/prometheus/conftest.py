@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -69,9 +69,10 @@ class Service:
 
         return until(look, lambda: f"{message}: {self.log.read_text()}")
 
-    def page(self):
-        with urlopen(f"http://{self.http}/metrics", timeout=SECONDS) as answer:
-            assert answer.headers["Content-Type"].startswith("text/plain")
+    def page(self, media_type="text/plain"):
+        asked = Request(f"http://{self.http}/metrics", headers={"Accept": media_type})
+        with urlopen(asked, timeout=SECONDS) as answer:
+            assert answer.headers["Content-Type"].startswith(media_type)
             return answer.read().decode()
 
 

@@ -3,6 +3,7 @@
 import re
 
 from conftest import OPERATIONS, promtool
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 # A row of the page's table: a metric, its labels, and whose it is.
 ROW = re.compile(r"^\| `([a-z_]+)(?:\{([a-z_,]+)\})?` \| ([^|]+) \|", re.MULTILINE)
@@ -24,6 +25,13 @@ def scraped(page):
 def test_promtool_finds_nothing_to_say(prometheus, services):
     for name, one in services.items():
         assert promtool("check", "metrics", input=one.page()) == (0, ""), name
+
+
+def test_open_metrics_says_the_same_to_who_accepts_it(prometheus, services):
+    for name, one in services.items():
+        read = list(text_string_to_metric_families(one.page("application/openmetrics-text")))
+        kinds = {(each.name + "_total" * (each.type == "counter"), each.type) for each in read}
+        assert kinds == set(re.findall(r"^# TYPE (\S+) (\S+)$", one.page(), re.MULTILINE)), name
 
 
 def test_each_metric_is_in_the_table_with_its_labels(prometheus, services):

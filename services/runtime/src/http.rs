@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::health::{Health, Standing};
-use crate::telemetry;
+use crate::telemetry::{self, Form};
 
 /// The endpoint, where there is one. It answers until [`Http::end`], or until it is dropped.
 #[derive(Debug)]
@@ -120,18 +120,21 @@ async fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<B
     match uri.path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => readyz(&health.standings(), is_verbose(uri.query())),
-        "/metrics" => metrics().await,
+        "/metrics" => {
+            let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            metrics(Form::asked_for(accept)).await
+        }
         _ => text(StatusCode::NOT_FOUND, "not here: /livez, /readyz and /metrics are\n"),
     }
 }
 
 /// What is asked for the page may read a disk.
-async fn metrics() -> Response<Full<Bytes>> {
-    let Ok(Some(page)) = spawn_blocking(telemetry::page).await else {
+async fn metrics(form: Form) -> Response<Full<Bytes>> {
+    let Ok(Some(page)) = spawn_blocking(move || telemetry::page(form)).await else {
         return text(StatusCode::NOT_FOUND, "no metrics are made (OTEL_SDK_DISABLED)\n");
     };
     let mut response = text(StatusCode::OK, page);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(telemetry::PAGE_TYPE));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
     response
 }
 

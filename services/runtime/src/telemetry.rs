@@ -32,7 +32,7 @@ use tracing_subscriber::{Layer, Registry};
 
 pub use self::figures::service;
 use self::outgoing::{Courier, Signal};
-pub(crate) use self::scrape::{TYPE as PAGE_TYPE, page};
+pub(crate) use self::scrape::{Form, page};
 use self::settings::Settings;
 pub use self::settings::SettingsError;
 use crate::logs::{self, LogError, Logs};
