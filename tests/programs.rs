@@ -70,9 +70,17 @@ pub fn free_port() -> u16 {
     free_port_of(Ipv4Addr::LOCALHOST).port()
 }
 
-/// A port of this address that is free now.
+/// A port of this address that is free now, below those that the system gives
+/// out itself: what another process asks for meanwhile is another one.
 pub fn free_port_of(address: Ipv4Addr) -> SocketAddr {
-    probe((address, 0).into()).unwrap()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let free = (0..20_000).find_map(|_| {
+        // As with addresses.
+        let number = std::process::id().wrapping_mul(37).wrapping_add(COUNT.fetch_add(1, Relaxed));
+        let port = 10_000 + u16::try_from(number % 20_000).unwrap();
+        probe((address, port).into()).ok()
+    });
+    free.unwrap()
 }
 
 /// Binds and lets go. It does not listen: a child that is being started by
