@@ -12,11 +12,13 @@ mod metrics;
 pub mod options;
 mod orphans;
 mod puller;
+mod report;
 mod settle;
 mod site;
 mod source;
 mod suspects;
 mod taker;
+mod term;
 mod upstream;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};

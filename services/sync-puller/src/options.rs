@@ -35,6 +35,8 @@ pub struct Options {
     pub http_address: Option<SocketAddr>,
     /// The log.
     pub logs: logs::Settings,
+    /// What else is said of sources.
+    pub(crate) given: Given,
 }
 
 /// A remote buffer, and how it is pulled.
@@ -122,7 +124,7 @@ impl Options {
         let path = layers.get::<PathBuf>("config");
         let file = path.map(|path| File::read(path)).transpose();
         let file = file.map_err(|error| OptionsError::File(error.to_string()))?.unwrap_or_default();
-        let given = Given { layers, path: path.cloned().unwrap_or_default(), file };
+        let given = Given { layers: layers.clone(), path: path.cloned().unwrap_or_default(), file };
         Ok(Self {
             sources: given.sources()?,
             destination: given.destination()?,
@@ -130,18 +132,21 @@ impl Options {
             drain_timeout: layers.get("drain-timeout").copied().unwrap_or(Duration::from_secs(25)),
             http_address: layers.get("http-addr").copied(),
             logs: logs::Settings::from_layers(layers),
+            given,
         })
     }
 }
 
-/// The layers, and the YAML file among them.
-struct Given<'a> {
-    layers: &'a Layers,
+/// The layers, and the YAML file among them: what a source takes where it says
+/// nothing itself.
+#[derive(Debug)]
+pub(crate) struct Given {
+    layers: Layers,
     path: PathBuf,
     file: File,
 }
 
-impl Given<'_> {
+impl Given {
     fn sources(&self) -> Result<Vec<Source>, OptionsError> {
         let mut sources = Vec::new();
         if self.file.sources.is_empty() || self.above("sync-address") {
@@ -167,7 +172,12 @@ impl Given<'_> {
         Ok(sources)
     }
 
-    fn source(&self, own: &Settings, wrong: &dyn Fn(String) -> OptionsError) -> Result<Source, OptionsError> {
+    /// A source that says `own` of itself.
+    pub(crate) fn source(
+        &self,
+        own: &Settings,
+        wrong: &dyn Fn(String) -> OptionsError,
+    ) -> Result<Source, OptionsError> {
         let general = &self.file.defaults;
         let text = own.address.as_deref().unwrap_or_default();
         let port = self.pick("sync-port", own.port, general.port, 41121);
@@ -238,7 +248,7 @@ impl Given<'_> {
         own: Option<&TlsSettings>,
         general: Option<&TlsSettings>,
     ) -> Result<Option<ClientTls>, String> {
-        let (above, below) = (options.settings(self.layers, true), options.settings(self.layers, false));
+        let (above, below) = (options.settings(&self.layers, true), options.settings(&self.layers, false));
         let places = [own, Some(&above), general, Some(&below)];
         TlsSettings::merge(&places.into_iter().flatten().collect::<Vec<_>>())
     }
@@ -248,14 +258,14 @@ impl Given<'_> {
         let above = self.layers.source_of("password").or(self.layers.source_of("password-file"));
         Ok(match self.written("password", &own.password, &own.password_file)? {
             None if above.is_none() => self.written("password", &general.password, &general.password_file)?,
-            None => secret_from(self.layers, "password", "password-file")?,
+            None => secret_from(&self.layers, "password", "password-file")?,
             own => own,
         })
     }
 
     fn forward_password(&self) -> Result<Option<SecretSource>, OptionsError> {
         let file = &self.file;
-        Ok(match secret_from(self.layers, "forward-password", "forward-password-file")? {
+        Ok(match secret_from(&self.layers, "forward-password", "forward-password-file")? {
             None => self.written("forward_password", &file.forward_password, &file.forward_password_file)?,
             secret => secret,
         })

@@ -24,6 +24,7 @@ pub enum Source {
 
 /// All that was given, in layers. Asked by the id of an option of the program's command; another id is a mistake in
 /// the program, and panics.
+#[derive(Clone)]
 pub struct Layers {
     /// Gives messages the names of options.
     command: Box<Command>,
@@ -33,6 +34,7 @@ pub struct Layers {
 }
 
 /// One place that gives options: the command line, `TENTACLE_EXT_OPTS`, one variable, or one line of the file.
+#[derive(Clone)]
 pub(super) struct Layer {
     origin: Origin,
     matches: ArgMatches,
