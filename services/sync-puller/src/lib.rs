@@ -5,6 +5,7 @@
 //! one source or several; a source lists what a buffer holds, a taker fetches
 //! it over one connection, the destination keeps it.
 
+mod bounds;
 mod config;
 mod destination;
 mod lookup;
@@ -21,26 +22,19 @@ mod taker;
 mod term;
 mod upstream;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use protocol::Deadline;
-use runtime::{
-    drain::Drain,
-    health::Health,
-    http::Http,
-    limits::{Buffers, LEAST},
-    logs, telemetry,
-};
+use runtime::{drain::Drain, health::Health, http::Http, logs, telemetry};
 use security::all_certificates;
 
 pub use crate::options::Options;
 use crate::{
-    destination::{Central, Destination, Incoming},
+    bounds::Bounds,
+    destination::{Destination, Destinations, Kind},
     options::OptionsError,
     puller::Emptied,
     site::Site,
-    upstream::Upstream,
 };
 
 /// The whole program under the name `name`.
@@ -72,34 +66,30 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let health = Health::new(drain.watch());
-    let reachable = health.check("destination");
+    let destinations = Arc::new(Destinations::new(options.http_address.is_some()));
+    let asked = Arc::clone(&destinations);
+    health.ask("destination", move || asked.standing());
     let http = Http::start(options.http_address, &health).await?;
     telemetry::service(&health);
-    let destination = match options.destination {
-        options::Destination::Server { address, password, tls } => {
-            // As the documented sync_timeout and sync_retries.
-            let deadline = Deadline::new(Duration::from_secs(10), 3);
-            Destination::Server(Central(Upstream::start(address, deadline, tls.map(|tls| *tls), password)?))
-        }
-        options::Destination::Folder { path, overwrite } => {
-            let incoming = Incoming::open(&path, overwrite)?;
-            let named = options.sources.iter().flat_map(options::Source::named);
-            incoming.warn_of_orphans(&named.collect::<Vec<_>>());
-            Destination::Folder(Arc::new(incoming))
-        }
-    };
-    let connections: usize = options.sources.iter().map(|source| source.connections).sum();
-    // Two pieces and what is held of a file; small where all at once would be
-    // too much.
-    let room = Buffers::of_this_process().left() / connections.max(1) / 3;
+    let bounds = Bounds::new(options.max_connections);
     let tracker = drain.tracker();
     let mut pulled = Vec::new();
-    let mut certificates: Vec<_> = destination.check().into_iter().collect();
-    for mut source in options.sources {
-        source.block_size = source.block_size.min(room.max(LEAST / 2));
+    let mut certificates = Vec::new();
+    // Held until the end: a folder is ours alone.
+    let mut used: Vec<(options::Destination, Destination, Vec<_>)> = Vec::new();
+    for source in options.sources {
+        let destination = destinations.open(&source.destination).await?;
+        match used.iter_mut().find(|(options, ..)| *options == source.destination) {
+            Some((.., named)) => named.extend(source.named()),
+            None => {
+                certificates.extend(destination.checks());
+                let named = source.named().collect();
+                used.push((source.destination.clone(), destination.clone(), named));
+            }
+        }
         let watch = drain.watch();
         let once = options.once;
-        let site = Site::new(source, destination.clone(), lookup::system(), once, watch.clone())?;
+        let site = Site::new(source, destination, bounds.clone(), lookup::system(), once, watch.clone())?;
         certificates.extend(site.check());
         pulled.push(tracker.spawn(async move {
             let work = async {
@@ -117,13 +107,11 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     if let Some(check) = all_certificates(certificates) {
         health.ask("certificates", check);
     }
-    // The folder is ours alone until the end, whether it is probed or not.
-    let probed = destination.clone();
-    let probe = move || {
-        let destination = probed.clone();
-        async move { destination.probe().await.map_err(|error| error.to_string()) }
-    };
-    let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
+    for (_, destination, named) in &used {
+        if let Kind::Folder(incoming) = destination.kind() {
+            incoming.warn_of_orphans(named);
+        }
+    }
     tracing::info!(sources = pulled.len(), "pulling");
     let all = async {
         let mut emptied = true;
@@ -138,13 +126,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         () = watch.started() => !options.once,
     };
     drain.finish(options.drain_timeout).await;
-    drop(probing);
     http.end().await;
-    drop(destination);
+    drop(used);
     Ok(emptied)
 }
-
-/// How often the destination is tried, and how long that may last: a folder is
-/// written to, a server connected to.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);

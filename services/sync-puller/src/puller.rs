@@ -20,6 +20,11 @@ pub(crate) enum Emptied {
 pub(crate) async fn pull(mut source: Source, drain: DrainWatch, mut stays: watch::Receiver<()>) {
     let mut backoff = backoff(source.options.interval);
     loop {
+        tokio::select! {
+            () = source.may_go_on() => {}
+            () = drain.started() => return,
+            _ = stays.changed() => return gone(&source),
+        }
         let round = source.round().await;
         if drain.is_started() {
             return;
@@ -32,6 +37,7 @@ pub(crate) async fn pull(mut source: Source, drain: DrainWatch, mut stays: watch
             // Something came, so there may be more.
             _ if round.tally.files > 0 => Duration::ZERO,
             Ok(()) => source.options.interval,
+            Err(error) if source.is_paused_by(error).await => Duration::ZERO,
             Err(_) => {
                 source.figures.retried();
                 backoff.next().unwrap_or(LONGEST_PAUSE)
