@@ -76,11 +76,7 @@ impl<D: Disk + Clone> Spool<D> {
         Ok(spool)
     }
 
-    fn locked(
-        disk: D,
-        root: &Path,
-        lock: fn(&Path) -> Result<Lock, LockError>,
-    ) -> Result<Self, SpoolError> {
+    fn locked(disk: D, root: &Path, lock: fn(&Path) -> Result<Lock, LockError>) -> Result<Self, SpoolError> {
         let failed = |error| SpoolError::Io(root.to_owned(), error);
         match std::fs::metadata(root) {
             Ok(found) if !found.is_dir() => return Err(SpoolError::NoFolder(root.to_owned())),
@@ -107,6 +103,37 @@ impl<D: Disk + Clone> Spool<D> {
         let below = below.as_ref();
         let own = Folder::own(self.disk.clone(), &self.root, below);
         own.map_err(|error| SpoolError::Io(self.root.join(below), error))
+    }
+
+    /// Takes the folder `from` away from whoever uses it, with all that is in
+    /// it, by giving it the name `to`. What is there under that name already
+    /// stays, and so does what cannot stand beside it. Blocks.
+    ///
+    /// # Errors
+    /// The disk's; [`io::ErrorKind::NotFound`] where somebody else was faster.
+    pub fn take(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        match self.disk.rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => self.merge(&from, &to),
+            renamed => renamed,
+        }
+    }
+
+    fn merge(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.disk.list(from, &mut |name| names.push(name.to_owned()))?;
+        for name in names {
+            let (from, to) = (from.join(&name), to.join(&name));
+            match self.disk.rename_new(&from, &to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !self.disk.status(&from)?.is_file {
+                        self.merge(&from, &to)?;
+                    }
+                }
+                renamed => renamed?,
+            }
+        }
+        Ok(())
     }
 
     /// The folder at `below` under the root (empty: the root itself). It is
