@@ -22,7 +22,7 @@ use self::gate::Gate;
 pub(crate) use self::{
     central::{Central, CentralSession, Offer},
     doubts::Doubts,
-    incoming::{Incoming, Intake},
+    incoming::{Incoming, Intake, Stagers},
     servers::Servers,
 };
 
@@ -38,6 +38,7 @@ pub(crate) struct Destinations {
     open: Mutex<Vec<(options::Destination, Weak<Open>)>>,
     /// One at a time: a folder is one process's, and one destination's.
     opening: tokio::sync::Mutex<()>,
+    stagers: Stagers,
     /// Whether somebody asks how they stand while nothing fails.
     watched: bool,
 }
@@ -68,8 +69,8 @@ pub(crate) enum Kind {
 impl Destinations {
     /// None is open. Those that will be are tried again and again if they are
     /// `watched`, else only while files fail.
-    pub(crate) fn new(watched: bool) -> Self {
-        Self { open: Mutex::default(), opening: tokio::sync::Mutex::default(), watched }
+    pub(crate) fn new(stagers: Stagers, watched: bool) -> Self {
+        Self { open: Mutex::default(), opening: tokio::sync::Mutex::default(), stagers, watched }
     }
 
     /// The destination of these options, which all share that name the same.
@@ -94,8 +95,9 @@ impl Destinations {
                 );
             }
         }
-        let wanted = options.clone();
-        let kind = spawn_blocking(move || Kind::open(&wanted)).await.context("cannot be opened")??;
+        let (wanted, stagers) = (options.clone(), self.stagers);
+        let kind =
+            spawn_blocking(move || Kind::open(&wanted, stagers)).await.context("cannot be opened")??;
         let destination = Destination::new(kind, Gate::new(name(options)), self.watched);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(_, destination)| destination.strong_count() > 0);
@@ -112,6 +114,12 @@ impl Destinations {
                 _ => format!("{}: {why}", name(options)),
             })
         })
+    }
+
+    /// Whether the certificates for them are in order: what is wrong with the
+    /// first that is not.
+    pub(crate) fn check_certificates(&self) -> Result<(), String> {
+        self.all().iter().flat_map(|(_, destination)| destination.checks()).try_for_each(|check| check())
     }
 
     fn all(&self) -> Vec<(options::Destination, Destination)> {
@@ -176,8 +184,7 @@ impl Destination {
         }
     }
 
-    /// Whether the certificates for it are in order.
-    pub(crate) fn checks(&self) -> Vec<CertificateCheck> {
+    fn checks(&self) -> Vec<CertificateCheck> {
         match &self.0.kind {
             Kind::Folder(_) => Vec::new(),
             Kind::Servers(servers) => servers.checks(),
@@ -189,10 +196,10 @@ impl Destination {
 
 impl Kind {
     /// Must be called within a tokio runtime; blocks.
-    fn open(options: &options::Destination) -> anyhow::Result<Self> {
+    fn open(options: &options::Destination, stagers: Stagers) -> anyhow::Result<Self> {
         Ok(match options {
             options::Destination::Folder { path, overwrite } => {
-                Self::Folder(Arc::new(Incoming::open(path, *overwrite)?))
+                Self::Folder(Arc::new(Incoming::open(path, *overwrite, stagers)?))
             }
             options::Destination::Servers { addresses, password, tls } => {
                 Self::Servers(Arc::new(Servers::start(addresses, password.as_ref(), tls.as_deref())?))

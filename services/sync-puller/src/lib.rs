@@ -14,6 +14,7 @@ pub mod options;
 mod orphans;
 mod puller;
 mod report;
+mod rounds;
 mod settle;
 mod site;
 mod source;
@@ -26,15 +27,18 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use runtime::{drain::Drain, health::Health, http::Http, logs, telemetry};
-use security::all_certificates;
+use tokio::{sync::watch, task::JoinSet};
+use transport::Address;
 
 pub use crate::options::Options;
 use crate::{
     bounds::Bounds,
-    destination::{Destination, Destinations, Kind},
+    destination::{Destination, Destinations, Kind, Stagers},
     options::OptionsError,
-    puller::Emptied,
-    site::Site,
+    puller::{Certificates, Puller, Wanted},
+    report::Report,
+    rounds::Emptied,
+    term::{Moment, Term},
 };
 
 /// The whole program under the name `name`.
@@ -66,67 +70,104 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let health = Health::new(drain.watch());
-    let destinations = Arc::new(Destinations::new(options.http_address.is_some()));
+    let destinations = Arc::new(Destinations::new(Stagers::One, options.http_address.is_some()));
     let asked = Arc::clone(&destinations);
     health.ask("destination", move || asked.standing());
     let http = Http::start(options.http_address, &health).await?;
     telemetry::service(&health);
+    // Held until the end: a folder is ours alone, whether it is in use or not.
+    let used = open_all(&destinations, &options).await?;
     let bounds = Bounds::new(options.max_connections);
+    let sources = options.sources;
+    let certificates = Certificates::default();
+    if sources.iter().any(|source| source.tls.is_some() || source.destination.has_tls()) {
+        let (all, onward) = (certificates.clone(), Arc::clone(&destinations));
+        health.ask("certificates", move || onward.check_certificates().and_then(|()| all.check()));
+    }
+    tracing::info!(sources = sources.len(), "pulling");
+    let (tenure, term) = Term::new(Moment::NEVER);
+    let watch = drain.watch();
     let tracker = drain.tracker();
-    let mut pulled = Vec::new();
-    let mut certificates = Vec::new();
-    // Held until the end: a folder is ours alone.
-    let mut used: Vec<(options::Destination, Destination, Vec<_>)> = Vec::new();
-    for source in options.sources {
-        let destination = destinations.open(&source.destination).await?;
-        match used.iter_mut().find(|(options, ..)| *options == source.destination) {
-            Some((.., named)) => named.extend(source.named()),
-            None => {
-                certificates.extend(destination.checks());
-                let named = source.named().collect();
-                used.push((source.destination.clone(), destination.clone(), named));
+    let emptied = if options.once {
+        let once = pull_once(sources, destinations, bounds, certificates, term);
+        let cut = watch.clone();
+        let mut once = tracker.spawn(async move { cut.unless_cut(once).await.unwrap_or(Emptied::No) });
+        tokio::select! {
+            emptied = &mut once => matches!(emptied, Ok(Emptied::Yes)),
+            () = watch.started() => {
+                tenure.end();
+                false
             }
         }
-        let watch = drain.watch();
-        let once = options.once;
-        let site = Site::new(source, destination, bounds.clone(), lookup::system(), once, watch.clone())?;
-        certificates.extend(site.check());
-        pulled.push(tracker.spawn(async move {
-            let work = async {
-                match once {
-                    true => site.pull_once().await,
-                    false => {
-                        site.pull().await;
-                        Emptied::Yes
-                    }
-                }
-            };
-            watch.unless_cut(work).await.unwrap_or(Emptied::No)
-        }));
-    }
-    if let Some(check) = all_certificates(certificates) {
-        health.ask("certificates", check);
-    }
-    for (_, destination, named) in &used {
-        if let Kind::Folder(incoming) = destination.kind() {
-            incoming.warn_of_orphans(named);
-        }
-    }
-    tracing::info!(sources = pulled.len(), "pulling");
-    let all = async {
-        let mut emptied = true;
-        for source in &mut pulled {
-            emptied &= matches!(source.await, Ok(Emptied::Yes));
-        }
-        emptied
-    };
-    let watch = drain.watch();
-    let emptied = tokio::select! {
-        emptied = all => emptied,
-        () = watch.started() => !options.once,
+    } else {
+        let wanted = |options: options::Source| {
+            (options.address.clone(), Wanted { options, report: Report::default() })
+        };
+        let (_sources, sources) = watch::channel(Arc::new(sources.into_iter().map(wanted).collect()));
+        let (_held, held) = watch::channel(Arc::new([(0, term)].into()));
+        let shard_of = Box::new(|_: &Address| 0);
+        let puller = Puller { sources, held, shard_of, destinations, bounds, certificates };
+        let cut = watch.clone();
+        tracker.spawn(async move { cut.clone().unless_cut(puller.run(cut)).await });
+        watch.started().await;
+        true
     };
     drain.finish(options.drain_timeout).await;
     http.end().await;
     drop(used);
     Ok(emptied)
+}
+
+/// Opens the destinations of all sources, and warns of what is staged there
+/// for others.
+async fn open_all(destinations: &Destinations, options: &Options) -> anyhow::Result<Vec<Destination>> {
+    let mut used: Vec<&options::Destination> = Vec::new();
+    for source in &options.sources {
+        if !used.contains(&&source.destination) {
+            used.push(&source.destination);
+        }
+    }
+    let mut all = Vec::new();
+    for wanted in used {
+        let destination = destinations.open(wanted).await?;
+        if let Kind::Folder(incoming) = destination.kind() {
+            let sources = options.sources.iter().filter(|source| source.destination == *wanted);
+            incoming.warn_of_orphans(&sources.flat_map(options::Source::named).collect::<Vec<_>>());
+        }
+        all.push(destination);
+    }
+    Ok(all)
+}
+
+/// Pulls each source until it has nothing more; whether nothing is left.
+async fn pull_once(
+    sources: Vec<options::Source>,
+    destinations: Arc<Destinations>,
+    bounds: Bounds,
+    certificates: Certificates,
+    term: Term,
+) -> Emptied {
+    let mut pulled = JoinSet::new();
+    for options in sources {
+        let address = options.address.clone();
+        let made =
+            puller::make(options, &destinations, bounds.clone(), true, term.clone(), Report::default());
+        match made.await {
+            Ok(site) => {
+                certificates.put(&address, site.check());
+                pulled.spawn(site.pull_once());
+            }
+            Err(error) => {
+                tracing::error!(source = %address, error = format!("{error:#}"), "cannot be pulled");
+                pulled.spawn(async { Emptied::No });
+            }
+        }
+    }
+    let mut all = Emptied::Yes;
+    while let Some(one) = pulled.join_next().await {
+        if !matches!(one, Ok(Emptied::Yes)) {
+            all = Emptied::No;
+        }
+    }
+    all
 }

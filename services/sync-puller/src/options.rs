@@ -327,6 +327,13 @@ impl Source {
     }
 }
 
+impl Destination {
+    /// Whether certificates are looked at on the way there.
+    pub(crate) fn has_tls(&self) -> bool {
+        matches!(self, Self::Servers { tls: Some(_), .. })
+    }
+}
+
 impl FromStr for Mode {
     type Err = String;
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{ClientError, ConnectionError, FileName, NameRules, Verb};
-use runtime::{drain::DrainWatch, telemetry::SPANS};
+use runtime::telemetry::SPANS;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{
     Instrument as _, Span,
@@ -29,6 +29,7 @@ use crate::{
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
+    term::Term,
     upstream::{self, Session, Upstream, UpstreamError},
 };
 
@@ -54,7 +55,7 @@ pub(crate) struct Source {
     /// Whether the last round held a part of the names, and none of them came.
     fruitless: bool,
     /// Ends a round after the files that are under way.
-    drain: DrainWatch,
+    pub(crate) term: Term,
     pub(crate) figures: Arc<Figures>,
 }
 
@@ -130,6 +131,18 @@ struct Listed {
     settled: Result<(), DestinationError>,
 }
 
+impl SourceError {
+    /// What the disk of the destination said.
+    pub(crate) fn disk(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Destination(DestinationError::Disk(error))
+            | Self::Take { error: TakeError::Destination(DestinationError::Disk(error)), .. }
+            | Self::Settle(TakeError::Destination(DestinationError::Disk(error))) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl Source {
     /// Blocks.
     pub(crate) fn new(
@@ -139,7 +152,7 @@ impl Source {
         destination: Destination,
         orphans: Option<Arc<Orphans>>,
         bounds: Bounds,
-        drain: DrainWatch,
+        term: Term,
     ) -> anyhow::Result<Self> {
         let root = Remote { name: String::new(), argument: String::new() };
         let named =
@@ -148,9 +161,8 @@ impl Source {
         let way = match destination.kind() {
             Kind::Servers(servers) => Onward::Servers(Central::new(Arc::clone(servers))),
             Kind::Folder(incoming) => {
-                let intakes =
-                    folders.iter().map(|folder| incoming.intake(&options.address, home, &folder.name));
-                Onward::Folder(intakes.collect::<Result<_, _>>()?)
+                let names: Vec<_> = folders.iter().map(|folder| folder.name.clone()).collect();
+                Onward::Folder(incoming.take_over(&options.address, home, &names)?)
             }
         };
         let shown = match home {
@@ -173,7 +185,7 @@ impl Source {
             suspects: Suspects::default(),
             said: (0, 0),
             fruitless: false,
-            drain,
+            term,
         })
     }
 
@@ -329,11 +341,11 @@ impl Source {
         }
     }
 
-    /// Waits for a connection; none when the drain has started.
+    /// Waits for a connection; none when the term ends.
     async fn turn(&self) -> Option<Turn> {
         tokio::select! {
             turn = self.bounds.turn(&self.line) => Some(turn),
-            () = self.drain.started() => None,
+            () = self.term.ending() => None,
         }
     }
 
@@ -427,13 +439,13 @@ impl Source {
             }
         };
         let (_room, piece) = self.bounds.body(self.options.block_size);
-        let mut taker = Taker::new(session, safe, piece);
+        let mut taker = Taker::new(session, safe, piece, self.term.clone());
         let mut central = match &self.way {
             Onward::Servers(central) => Some(central.session()),
             Onward::Folder(_) => None,
         };
         while !turn.is_over()
-            && !self.drain.is_started()
+            && !self.term.is_ending()
             && let Some(item) = items.get(next.fetch_add(1, Relaxed))
         {
             match taker.take(&item.name, self.way_of(item, &mut central)).await {

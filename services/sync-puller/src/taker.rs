@@ -26,6 +26,7 @@ use crate::{
     destination::{
         CentralSession, DestinationError, Digest, Doubts, Intake, Offer, digest_of, digest_of_body,
     },
+    term::Term,
     upstream::Session,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Taker {
     /// command; the answer to that shows that it has, but for an `MV SIZE`:
     /// the body behind it does.
     unsettled: Option<Unsettled>,
+    /// Over, no further command is given: somebody else may give them.
+    term: Term,
     pub(crate) tally: Tally,
 }
 
@@ -82,6 +85,8 @@ pub(crate) enum TakeError {
     Overwritten,
     #[error("the central server was given another file of this name meanwhile")]
     NameTaken,
+    #[error("the right to pull it could not be extended in time")]
+    TermOver,
 }
 
 #[derive(Debug)]
@@ -126,8 +131,8 @@ impl Tally {
 }
 
 impl Taker {
-    pub(crate) fn new(session: Session, safe: bool, block_size: usize) -> Self {
-        Self { session, safe, block_size, unsettled: None, tally: Tally::default() }
+    pub(crate) fn new(session: Session, safe: bool, block_size: usize, term: Term) -> Self {
+        Self { session, safe, block_size, unsettled: None, term, tally: Tally::default() }
     }
 
     /// Takes one file.
@@ -180,7 +185,7 @@ impl Taker {
     /// Settles the last file, and says good-bye.
     pub(crate) async fn end(mut self) -> (Tally, Result<(), TakeError>) {
         let settled = self.settle_last().await;
-        if settled.is_ok() {
+        if settled.is_ok() && !self.term.is_over() {
             let _ = self.session.quit().await;
         }
         (self.tally, settled)
@@ -375,6 +380,9 @@ impl Taker {
     /// answer shows that the source has forgotten the last file, but for an
     /// `MV SIZE` with a body to come.
     async fn asked(&mut self, verb: Verb, name: &FileName) -> Result<Option<u64>, TakeError> {
+        if self.term.is_over() {
+            return Err(TakeError::TermOver);
+        }
         let answer = match verb {
             Verb::Mv => self.session.take(name).await,
             _ => self.session.receive(name, Form::Plain).await,
