@@ -18,7 +18,7 @@ use tests::{Process, Receiver, eventually, files_below, program_command, run};
 
 /// A buffer as the guides start it, holding so many small files.
 fn site(begin: &str, count: usize) -> Receiver {
-    let site = Receiver::start(["-I", "-o", "-q"]);
+    let site = Receiver::start(["-I", "-o"]);
     put(&site, begin, 0..count);
     site
 }
@@ -125,27 +125,25 @@ fn a_destination_that_is_gone_stops_no_other() {
 fn central_servers_take_turns_and_none_is_lost_or_doubled_when_one_is_killed() {
     const FILES: usize = 1500;
     let site = site("s", FILES);
-    let (first, second) = (Receiver::start(["-q"]), Receiver::start(["-q"]));
-    let spools = [first.spool().to_owned(), second.spool().to_owned()];
     // It comes back where it was, with what it had.
-    let (kept, address) = (TempDir::new().unwrap(), first.address());
-    drop(first);
-    let first = Receiver::builder().spool(kept.path()).at(address).args(["-q"]).start();
-    let spools = [kept.path().to_owned(), spools[1].clone()];
+    let (kept, second) = (TempDir::new().unwrap(), Receiver::start::<&str>([]));
+    let first = Receiver::builder().spool(kept.path()).start();
+    let address = first.address();
+    let spools = [kept.path(), second.spool()];
     let servers = format!("{address}, {}", second.address());
     let mut process =
         Process::spawn(puller(&["--sync-address", &site.address().to_string(), "--forward-to", &servers]));
     eventually("both have some", || spools.iter().all(|spool| count(spool) > 50));
     first.kill();
     process.wait_for_line("it is passed over", |line| line.contains("the central server is passed over"));
-    let before = count(&spools[1]);
-    eventually("the other goes on", || count(&spools[1]) > before + 20 || count(site.spool()) < 5);
+    let before = count(spools[1]);
+    eventually("the other goes on", || count(spools[1]) > before + 20 || count(site.spool()) < 5);
     // What was offered to the dead one waits for it.
-    let _first = Receiver::builder().spool(kept.path()).at(address).args(["-q"]).start();
+    let _first = Receiver::builder().spool(kept.path()).at(address).start();
     eventually("all have come", || count(site.spool()) == 0);
     process.signal(Signal::TERM);
     assert!(process.wait().success());
-    assert!(together(&spools[0], &spools[1]) == all("s", FILES));
+    assert!(together(spools[0], spools[1]) == all("s", FILES));
 }
 
 #[test]
@@ -158,7 +156,7 @@ fn with_all_central_servers_dead_files_stay_until_one_is_back() {
     let line = process.wait_for_line("the pause", |line| line.contains("pulling into it pauses"));
     assert!(line.contains("WARN") && line.contains("the central server: cannot connect to"), "{line}");
     assert_eq!(site.files().len(), 20);
-    let central = Receiver::builder().address(address.into()).args(["-q"]).start();
+    let central = Receiver::builder().address(address.into()).start();
     process.wait_for_line("it goes on", |line| line.contains("pulling goes on"));
     eventually("all have come", || central.files().len() == 20);
     eventually("the site is empty", || site.files().is_empty());

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use protocol::{ClientError, ConnectionError, FileName, NameRules, Verb};
+use protocol::{ClientError, ConnectionError, FileName, NameRules};
 use runtime::telemetry::SPANS;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{
@@ -278,10 +278,10 @@ impl Source {
         let rules = NameRules::default();
         for (folder, remote) in self.folders.iter().enumerate() {
             let (listed, _long) = match self.list_folder(&mut session, &remote.argument).await {
-                Err(ClientError::Connection(ConnectionError::Closed)) if folder == 0 => {
+                Err(SourceError::Client(ClientError::Connection(ConnectionError::Closed))) if folder == 0 => {
                     return Err(SourceError::NotServed);
                 }
-                Err(ClientError::Refused(why)) if folder > 0 => {
+                Err(SourceError::Client(ClientError::Refused(why))) if folder > 0 => {
                     tracing::debug!(source = %self.shown, folder = remote.name, %why, "folder is not listed");
                     continue;
                 }
@@ -330,11 +330,13 @@ impl Source {
         &self,
         session: &mut Session,
         argument: &str,
-    ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), ClientError> {
+    ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), SourceError> {
         match session.list(argument.as_bytes(), SHORT_LISTING).await {
             Err(ClientError::ListTooLong { .. }) => {
-                session.decline(Verb::Ls).await?;
                 let alone = self.bounds.long_listing().await;
+                // The other one has waited too, and not every server goes on
+                // after a list that was declined.
+                *session = self.connect().await?;
                 Ok((session.list(argument.as_bytes(), MAX_LISTING).await?, Some(alone)))
             }
             listed => Ok((listed?, None)),

@@ -87,12 +87,13 @@ impl CentralSession {
     /// Offers a file. A connection that the server has closed in the meantime
     /// is made anew, once; a server without room is passed over.
     pub(crate) async fn offer(&mut self, name: &FileName, size: u64) -> Result<Offer, DestinationError> {
+        let mut full = 0;
         loop {
             let fresh = self.session.is_none();
             let (index, session) = self.connected().await?;
             match session.offer(name, size, Form::Plain).await {
                 Ok(()) => {
-                    if let Some(file) = self.file.as_ref().filter(|_| !self.servers.is_one()) {
+                    if let Some(file) = self.file.as_ref().filter(|_| self.servers.count() > 1) {
                         self.doubts.offered(file, index);
                     }
                     return Ok(Offer::Wanted);
@@ -100,11 +101,12 @@ impl CentralSession {
                 Err(ClientError::Refused(Refusal::Exists)) => return Ok(Offer::NameTaken),
                 Err(ClientError::Refused(why)) if is_full(&why) && self.bound.is_none() => {
                     self.servers.is_full(index, &why);
-                    if self.servers.are_all_troubled() {
-                        return Err(ClientError::Refused(why).into());
+                    full += 1;
+                    if let Some((_, session)) = self.session.take() {
+                        let _ = session.quit().await;
                     }
-                    if let Some((_, full)) = self.session.take() {
-                        let _ = full.quit().await;
+                    if full == self.servers.count() || self.servers.are_all_left_alone() {
+                        return Err(ClientError::Refused(why).into());
                     }
                 }
                 Err(ClientError::Refused(why)) => return Ok(Offer::Refused(why)),

@@ -69,13 +69,17 @@ impl Servers {
         Ok(Self { servers, turn: AtomicUsize::new(fastrand::usize(..addresses.len())) })
     }
 
-    pub(super) fn is_one(&self) -> bool {
-        self.servers.len() == 1
+    pub(super) fn count(&self) -> usize {
+        self.servers.len()
     }
 
     /// Whether each of them was in trouble the last time.
     pub(super) fn are_all_troubled(&self) -> bool {
         self.servers.iter().all(|server| server.trouble().is_some())
+    }
+
+    pub(super) fn are_all_left_alone(&self) -> bool {
+        self.servers.iter().all(Server::is_left_alone)
     }
 
     pub(super) fn is_left_alone(&self, index: usize) -> bool {
@@ -92,7 +96,7 @@ impl Servers {
     pub(super) async fn connect(&self) -> Result<(usize, Session), DestinationError> {
         let (turn, count) = (self.turn.fetch_add(1, Relaxed), self.servers.len());
         let mut order: Vec<_> = (0..count).map(|number| (turn.wrapping_add(number)) % count).collect();
-        if order.iter().all(|&index| self.servers[index].is_left_alone()) {
+        if self.are_all_left_alone() {
             order.sort_by_key(|&index| self.servers[index].trouble().map(|trouble| trouble.until));
             order.truncate(1);
         } else {
@@ -159,7 +163,7 @@ impl Servers {
         if state.trouble.is_some_and(|trouble| trouble.until > Instant::now()) {
             return;
         }
-        if state.trouble.is_none() && !self.is_one() {
+        if state.trouble.is_none() && self.count() > 1 {
             tracing::warn!(server = %server.address, error = why, "the central server is passed over");
         }
         let until = Instant::now() + state.pauses.next().unwrap_or(LONGEST_PAUSE);
