@@ -6,6 +6,7 @@
 //! it over one connection, the destination keeps it.
 
 mod config;
+mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
