@@ -7,6 +7,7 @@
 
 mod bounds;
 mod config;
+mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
