@@ -9,6 +9,7 @@ mod config;
 mod destination;
 mod lookup;
 mod metrics;
+mod objects;
 pub mod options;
 mod orphans;
 mod puller;

@@ -1,0 +1,3 @@
+//! Sources as objects of a cluster.
+
+mod resource;
