@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
     central::{Central, CentralSession, Offer},
-    incoming::{Incoming, Intake},
+    incoming::{Incoming, Intake, Stagers},
 };
 
 use crate::upstream::{Session, UpstreamError, hint};

@@ -14,6 +14,7 @@ pub mod options;
 mod orphans;
 mod puller;
 mod report;
+mod rounds;
 mod settle;
 mod site;
 mod source;
@@ -33,14 +34,18 @@ use runtime::{
     limits::{Buffers, LEAST},
     logs, telemetry,
 };
-use security::all_certificates;
+use tokio::{sync::watch, task::JoinSet};
+use transport::Address;
 
 pub use crate::options::Options;
 use crate::{
-    destination::{Central, Destination, Incoming},
+    destination::{Central, Destination, Incoming, Stagers},
     options::OptionsError,
-    puller::Emptied,
+    puller::{Certificates, Puller, Wanted},
+    report::Report,
+    rounds::Emptied,
     site::Site,
+    term::{Moment, Term},
     upstream::Upstream,
 };
 
@@ -83,7 +88,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
             Destination::Server(Central(Upstream::start(address, deadline, tls.map(|tls| *tls), password)?))
         }
         options::Destination::Folder { path, overwrite } => {
-            let incoming = Incoming::open(&path, overwrite)?;
+            let incoming = Incoming::open(&path, overwrite, Stagers::One)?;
             let named = options.sources.iter().flat_map(options::Source::named);
             incoming.warn_of_orphans(&named.collect::<Vec<_>>());
             Destination::Folder(Arc::new(incoming))
@@ -93,30 +98,17 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     // Two pieces and what is held of a file; small where all at once would be
     // too much.
     let room = Buffers::of_this_process().left() / connections.max(1) / 3;
-    let tracker = drain.tracker();
-    let mut pulled = Vec::new();
-    let mut certificates: Vec<_> = destination.check().into_iter().collect();
-    for mut source in options.sources {
+    let mut sources = options.sources;
+    for source in &mut sources {
         source.block_size = source.block_size.min(room.max(LEAST / 2));
-        let watch = drain.watch();
-        let once = options.once;
-        let site = Site::new(source, destination.clone(), lookup::system(), once, watch.clone())?;
-        certificates.extend(site.check());
-        pulled.push(tracker.spawn(async move {
-            let work = async {
-                match once {
-                    true => site.pull_once().await,
-                    false => {
-                        site.pull().await;
-                        Emptied::Yes
-                    }
-                }
-            };
-            watch.unless_cut(work).await.unwrap_or(Emptied::No)
-        }));
     }
-    if let Some(check) = all_certificates(certificates) {
-        health.ask("certificates", check);
+    let certificates = Certificates::default();
+    if let Some(check) = destination.check() {
+        let (all, own) = (certificates.clone(), check);
+        health.ask("certificates", Box::new(move || own().and_then(|()| all.check())));
+    } else if sources.iter().any(|source| source.tls.is_some()) {
+        let all = certificates.clone();
+        health.ask("certificates", Box::new(move || all.check()));
     }
     // The folder is ours alone until the end, whether it is probed or not.
     let probed = destination.clone();
@@ -125,24 +117,70 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         async move { destination.probe().await.map_err(|error| error.to_string()) }
     };
     let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
-    tracing::info!(sources = pulled.len(), "pulling");
-    let all = async {
-        let mut emptied = true;
-        for source in &mut pulled {
-            emptied &= matches!(source.await, Ok(Emptied::Yes));
-        }
-        emptied
-    };
+    tracing::info!(sources = sources.len(), "pulling");
+    let (tenure, term) = Term::new(Moment::NEVER);
     let watch = drain.watch();
-    let emptied = tokio::select! {
-        emptied = all => emptied,
-        () = watch.started() => !options.once,
+    let tracker = drain.tracker();
+    let emptied = if options.once {
+        let once = pull_once(sources, destination.clone(), certificates, term);
+        let cut = watch.clone();
+        let mut once = tracker.spawn(async move { cut.unless_cut(once).await.unwrap_or(Emptied::No) });
+        tokio::select! {
+            emptied = &mut once => matches!(emptied, Ok(Emptied::Yes)),
+            () = watch.started() => {
+                tenure.end();
+                false
+            }
+        }
+    } else {
+        let wanted = |options: options::Source| {
+            (options.address.clone(), Wanted { options, report: Report::default() })
+        };
+        let (_sources, sources) = watch::channel(Arc::new(sources.into_iter().map(wanted).collect()));
+        let (_held, held) = watch::channel(Arc::new([(0, term)].into()));
+        let shard_of = Box::new(|_: &Address| 0);
+        let puller = Puller { sources, held, shard_of, destination: destination.clone(), certificates };
+        let cut = watch.clone();
+        tracker.spawn(async move { cut.clone().unless_cut(puller.run(cut)).await });
+        watch.started().await;
+        true
     };
     drain.finish(options.drain_timeout).await;
     drop(probing);
     http.end().await;
     drop(destination);
     Ok(emptied)
+}
+
+/// Pulls each source until it has nothing more; whether nothing is left.
+async fn pull_once(
+    sources: Vec<options::Source>,
+    destination: Destination,
+    certificates: Certificates,
+    term: Term,
+) -> Emptied {
+    let mut pulled = JoinSet::new();
+    for options in sources {
+        let (destination, term, report) = (destination.clone(), term.clone(), Report::default());
+        let address = options.address.clone();
+        match Site::new(options, destination, lookup::system(), true, term, report) {
+            Ok(site) => {
+                certificates.put(&address, site.check());
+                pulled.spawn(site.pull_once());
+            }
+            Err(error) => {
+                tracing::error!(source = %address, error = format!("{error:#}"), "cannot be pulled");
+                pulled.spawn(async { Emptied::No });
+            }
+        }
+    }
+    let mut all = Emptied::Yes;
+    while let Some(one) = pulled.join_next().await {
+        if !matches!(one, Ok(Emptied::Yes)) {
+            all = Emptied::No;
+        }
+    }
+    all
 }
 
 /// How often the destination is tried, and how long that may last: a folder is

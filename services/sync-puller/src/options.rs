@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// A remote buffer, and how it is pulled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Where it listens.
     pub address: Address,

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{ClientError, ConnectionError, FileName, NameRules};
-use runtime::{drain::DrainWatch, telemetry::SPANS};
+use runtime::telemetry::SPANS;
 use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
@@ -27,6 +27,7 @@ use crate::{
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
+    term::Term,
     upstream::{self, Session, Upstream, UpstreamError},
 };
 
@@ -47,7 +48,7 @@ pub(crate) struct Source {
     /// So that a round says what is wrong with a listing when it changes.
     said: (usize, usize),
     /// Ends a round after the files that are under way.
-    drain: DrainWatch,
+    pub(crate) term: Term,
     pub(crate) figures: Arc<Figures>,
 }
 
@@ -119,6 +120,18 @@ struct Listed {
     settled: Result<(), DestinationError>,
 }
 
+impl SourceError {
+    /// What the disk of the destination said.
+    pub(crate) fn disk(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Destination(DestinationError::Disk(error))
+            | Self::Take { error: TakeError::Destination(DestinationError::Disk(error)), .. }
+            | Self::Settle(TakeError::Destination(DestinationError::Disk(error))) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl Source {
     /// Blocks.
     pub(crate) fn new(
@@ -127,7 +140,7 @@ impl Source {
         home: Home,
         destination: &Destination,
         orphans: Option<Arc<Orphans>>,
-        drain: DrainWatch,
+        term: Term,
     ) -> anyhow::Result<Self> {
         let root = Remote { name: String::new(), argument: String::new() };
         let named =
@@ -136,9 +149,8 @@ impl Source {
         let way = match destination {
             Destination::Server(central) => Onward::Server(central.clone()),
             Destination::Folder(incoming) => {
-                let intakes =
-                    folders.iter().map(|folder| incoming.intake(&options.address, home, &folder.name));
-                Onward::Folder(intakes.collect::<Result<_, _>>()?)
+                let names: Vec<_> = folders.iter().map(|folder| folder.name.clone()).collect();
+                Onward::Folder(incoming.take_over(&options.address, home, &names)?)
             }
         };
         let shown = match home {
@@ -157,7 +169,7 @@ impl Source {
             server: None,
             suspects: Suspects::default(),
             said: (0, 0),
-            drain,
+            term,
         })
     }
 
@@ -333,13 +345,13 @@ impl Source {
                 return (Tally::default(), Err(error.into()));
             }
         };
-        let mut taker = Taker::new(session, safe, self.options.block_size);
+        let mut taker = Taker::new(session, safe, self.options.block_size, self.term.clone());
         let mut central = match &self.way {
             Onward::Server(central) => Some(central.session()),
             Onward::Folder(_) => None,
         };
         while let Some(item) = items.get(next.fetch_add(1, Relaxed))
-            && !self.drain.is_started()
+            && !self.term.is_ending()
         {
             match taker.take(&item.name, self.way_of(item, &mut central)).await {
                 Ok(Taken::Yes) => {}

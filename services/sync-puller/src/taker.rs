@@ -24,6 +24,7 @@ use tracing::{
 
 use crate::{
     destination::{CentralSession, DestinationError, Digest, Intake, Offer, digest_of, digest_of_body},
+    term::Term,
     upstream::Session,
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Taker {
     /// command; the answer to that shows that it has, but for an `MV SIZE`:
     /// the body behind it does.
     unsettled: Option<Unsettled>,
+    /// Over, no further command is given: somebody else may give them.
+    term: Term,
     pub(crate) tally: Tally,
 }
 
@@ -78,6 +81,8 @@ pub(crate) enum TakeError {
     Overwritten,
     #[error("the central server was given another file of this name meanwhile")]
     NameTaken,
+    #[error("the right to pull it could not be extended in time")]
+    TermOver,
 }
 
 #[derive(Debug)]
@@ -107,8 +112,8 @@ struct Fetched {
 }
 
 impl Taker {
-    pub(crate) fn new(session: Session, safe: bool, block_size: usize) -> Self {
-        Self { session, safe, block_size, unsettled: None, tally: Tally::default() }
+    pub(crate) fn new(session: Session, safe: bool, block_size: usize, term: Term) -> Self {
+        Self { session, safe, block_size, unsettled: None, term, tally: Tally::default() }
     }
 
     /// Takes one file.
@@ -158,7 +163,7 @@ impl Taker {
     /// Settles the last file, and says good-bye.
     pub(crate) async fn end(mut self) -> (Tally, Result<(), TakeError>) {
         let settled = self.settle_last().await;
-        if settled.is_ok() {
+        if settled.is_ok() && !self.term.is_over() {
             let _ = self.session.quit().await;
         }
         (self.tally, settled)
@@ -348,6 +353,9 @@ impl Taker {
     /// answer shows that the source has forgotten the last file, but for an
     /// `MV SIZE` with a body to come.
     async fn asked(&mut self, verb: Verb, name: &FileName) -> Result<Option<u64>, TakeError> {
+        if self.term.is_over() {
+            return Err(TakeError::TermOver);
+        }
         let answer = match verb {
             Verb::Mv => self.session.take(name).await,
             _ => self.session.receive(name, Form::Plain).await,
