@@ -22,8 +22,8 @@ pub(crate) struct TlsSettings {
     #[serde(default, deserialize_with = "file")]
     pub(crate) key: Option<Pem>,
     #[serde(default, deserialize_with = "crate::config::secret")]
-    key_password: Option<Secret>,
-    key_password_file: Option<PathBuf>,
+    pub(crate) key_password: Option<Secret>,
+    pub(crate) key_password_file: Option<PathBuf>,
     pub(crate) server_name: Option<String>,
     pub(crate) verify_name: Option<String>,
     pub(crate) pin_sha256: Option<String>,
