@@ -53,8 +53,7 @@ pub(crate) struct Entry {
 pub(crate) struct Draft {
     pub(crate) former: TentacleSourceStatus,
     pub(crate) next: TentacleSourceStatus,
-    /// A merge patch.
-    pub(crate) patch: Value,
+    version: Option<String>,
     pub(crate) whom: ObjectReference,
     pub(crate) telling: Telling,
 }
@@ -99,11 +98,13 @@ impl Entry {
         self.spec = spec;
         // What cannot be read is written anew.
         self.status = part(&mut object.data, "status").ok().flatten().unwrap_or_default();
-        self.metadata = object.metadata;
+        // Two thousand of them are held: without what nobody looks at.
+        self.metadata =
+            ObjectMeta { managed_fields: None, annotations: None, labels: None, ..object.metadata };
         self.is_unsure = true;
     }
 
-    /// It lists at another address now: what is told of the one before is not
+    /// It listens at another address now: what is told of the one before is not
     /// told of this one.
     pub(crate) fn moved(&mut self, address: Option<Address>) {
         if self.address.is_some() && self.address != address {
@@ -142,10 +143,7 @@ impl Entry {
         }
         self.is_unsure = false;
         self.standing.mark_unchanged();
-        let Some(Draft { next, telling, .. }) = self.draft(identity) else {
-            self.due = None;
-            return;
-        };
+        let Draft { next, telling, .. } = self.draft(identity);
         if next == self.status {
             // Somebody has said it already.
             self.said = telling.said.or(self.said.take());
@@ -157,8 +155,8 @@ impl Entry {
         self.due = Some(due.max(self.not_before.unwrap_or(now)));
     }
 
-    /// What is to be written now; none where nothing is to be said.
-    pub(crate) fn draft(&self, identity: &str) -> Option<Draft> {
+    /// What is to be written now.
+    pub(crate) fn draft(&self, identity: &str) -> Draft {
         let standing = self.standing.borrow().clone();
         let generation = self.metadata.generation;
         let outcome = self.outcome();
@@ -176,8 +174,6 @@ impl Entry {
             identity,
         };
         let next = self.status.next(&news, now());
-        // The version makes sure that nobody has written in between.
-        let metadata = json!({ "resourceVersion": self.metadata.resource_version });
         let whom = ObjectReference {
             api_version: Some(TentacleSource::api_version(&()).into_owned()),
             kind: Some(TentacleSource::kind(&()).into_owned()),
@@ -186,13 +182,13 @@ impl Entry {
             uid: self.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        Some(Draft {
+        Draft {
             former: self.status.clone(),
-            patch: json!({ "metadata": metadata, "status": serde_json::to_value(&next).ok()? }),
             next,
+            version: self.metadata.resource_version.clone(),
             whom,
             telling: Telling { counted: (files, bytes), said: saying.filter(|_| is_idle) },
-        })
+        }
     }
 
     /// A draft was written, and this is the object now.
@@ -207,6 +203,14 @@ impl Entry {
     pub(crate) fn not_written(&mut self, pause: Duration, now: Instant) {
         self.not_before = Some(now + pause);
         self.is_unsure = true;
+    }
+}
+
+impl Draft {
+    /// As a merge patch: what is left out of the next is removed. The version
+    /// makes sure that nobody has written in between.
+    pub(crate) fn patch(&self) -> Value {
+        json!({ "metadata": { "resourceVersion": self.version }, "status": self.next })
     }
 }
 

@@ -24,6 +24,7 @@ use transport::Address;
 use super::{
     entry::{Draft, Entry, Telling},
     events::{self, Events},
+    resource::TentacleSourceSpec,
     secrets::{Found, Secrets},
     spec::Reader,
     status::{Refusal, Verdict},
@@ -271,7 +272,7 @@ impl Follower {
                 return;
             }
             entry.due = None;
-            let Some(draft) = entry.draft(&self.identity) else { continue };
+            let draft = entry.draft(&self.identity);
             entry.is_being_written = true;
             let (name, uid) = (name.clone(), entry.metadata.uid.clone());
             let (api, events) = (self.api.clone(), self.events.clone());
@@ -307,7 +308,7 @@ impl Follower {
 
 /// Where an object's source listens, and what is to become of it. Blocks.
 fn judge(
-    spec: &Result<super::resource::TentacleSourceSpec, String>,
+    spec: &Result<TentacleSourceSpec, String>,
     secrets: &[(String, Found)],
     given: &Given,
     namespace: &str,
@@ -327,7 +328,7 @@ fn judge(
 }
 
 async fn write(api: &Api<DynamicObject>, name: &str, draft: &Draft) -> Result<DynamicObject, Unwritten> {
-    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&draft.patch));
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(draft.patch()));
     match timeout(PATIENCE, api.patch_status(name, &parameters, &patch)).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Err(Unwritten::Overtaken),

@@ -73,7 +73,8 @@ impl Secrets {
     /// Begins to read what is due: what nobody knows yet at once, the others
     /// not all in one moment.
     pub(crate) fn read_what_is_due(&mut self, now: Instant) {
-        let due = |known: &Known| known.asked.is_none_or(|asked| now - asked >= AGAIN_AFTER);
+        let pause = |known: &Known| if known.found.is_some() { AGAIN_AFTER } else { SOON };
+        let due = |known: &Known| known.asked.is_none_or(|asked| now - asked >= pause(known));
         let mut again = AGAIN_AT_ONCE;
         for (name, known) in &mut self.known {
             if self.reading.len() >= READ_AT_ONCE {
@@ -130,6 +131,9 @@ async fn read(api: &Api<v1::Secret>, name: &str) -> Result<Found, String> {
 
 /// How old what is known of a secret may be.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// The same where it could not be read yet.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Requests at once.
 const READ_AT_ONCE: usize = 8;
