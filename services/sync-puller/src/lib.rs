@@ -11,6 +11,7 @@ mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
+mod objects;
 pub mod options;
 mod orphans;
 mod puller;
