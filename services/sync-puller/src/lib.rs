@@ -7,9 +7,11 @@
 
 mod bounds;
 mod config;
+mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
+mod objects;
 pub mod options;
 mod orphans;
 mod puller;

@@ -186,12 +186,7 @@ impl Given {
         wrong: &dyn Fn(String) -> OptionsError,
     ) -> Result<Source, OptionsError> {
         let general = &self.file.defaults;
-        let text = own.address.as_deref().unwrap_or_default();
-        let port = self.pick("sync-port", own.port, general.port, 41121);
-        let address = Address::parse(text, port).map_err(|why| wrong(format!("{text:?}: {why}")))?;
-        if port == 0 {
-            return Err(wrong("port: allowed are 1 to 65535".to_owned()));
-        }
+        let address = self.address(own).map_err(wrong)?;
         let bounded = |name: &str, value: u64, most: u64, least: u64| match (least..=most).contains(&value) {
             true => Ok(value),
             false => Err(wrong(format!("{name}: {value}: allowed are {least} to {most}"))),
@@ -221,6 +216,16 @@ impl Given {
             block_size: self.layers.get::<u64>("sync-block-size").map_or(256 * 1024, |&size| size as usize),
             destination: self.destination(own, wrong)?.ok_or_else(|| self.nowhere())?,
         })
+    }
+
+    /// Where a source that says `own` of itself listens.
+    pub(crate) fn address(&self, own: &Settings) -> Result<Address, String> {
+        let text = own.address.as_deref().unwrap_or_default();
+        let port = self.pick("sync-port", own.port, self.file.defaults.port, 41121);
+        match Address::parse(text, port) {
+            Ok(_) if port == 0 => Err("port: allowed are 1 to 65535".to_owned()),
+            parsed => parsed.map_err(|why| format!("{text:?}: {why}")),
+        }
     }
 
     fn folders(

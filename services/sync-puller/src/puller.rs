@@ -70,8 +70,9 @@ impl Puller {
     /// Pulls until the drain starts, and ends what is under way then.
     pub(crate) async fn run(mut self, drain: DrainWatch) {
         let mut running = Running::default();
-        loop {
-            self.follow(&mut running);
+        // What is there already is news, too.
+        self.sources.mark_changed();
+        while !(drain.is_started() && running.tasks.is_empty()) {
             tokio::select! {
                 Ok(()) = self.sources.changed() => {}
                 Ok(()) = self.held.changed() => {}
@@ -79,13 +80,13 @@ impl Puller {
                     let task = ended.map_or_else(|error| error.id(), |(id, ())| id);
                     running.sources.retain(|_, pulled| pulled.task != task);
                 }
-                () = drain.started() => break,
+                () = drain.started(), if !drain.is_started() => {}
+            }
+            match drain.is_started() {
+                true => running.sources.values().for_each(|pulled| pulled.ending.cancel()),
+                false => self.follow(&mut running),
             }
         }
-        for pulled in running.sources.values() {
-            pulled.ending.cancel();
-        }
-        while running.tasks.join_next().await.is_some() {}
     }
 
     /// Ends what is not to be pulled any more, and begins what is. A source
