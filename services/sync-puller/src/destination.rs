@@ -107,6 +107,10 @@ impl Destinations {
 
     /// Whether all of them take files, as far as is known; else why not.
     pub(crate) fn standing(&self) -> Result<(), String> {
+        // Gone ones stay in the list until the next one is opened.
+        if self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Err("not known yet".to_owned());
+        }
         let all = self.all();
         all.iter().try_for_each(|(options, destination)| {
             destination.0.gate.standing().map_err(|why| match all.len() {
