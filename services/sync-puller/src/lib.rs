@@ -5,7 +5,9 @@
 //! one source or several; a source lists what a buffer holds, a taker fetches
 //! it over one connection, the destination keeps it.
 
+mod bounds;
 mod config;
+mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
@@ -23,30 +25,22 @@ mod taker;
 mod term;
 mod upstream;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use protocol::Deadline;
-use runtime::{
-    drain::Drain,
-    health::Health,
-    http::Http,
-    limits::{Buffers, LEAST},
-    logs, telemetry,
-};
+use runtime::{drain::Drain, health::Health, http::Http, logs, telemetry};
 use tokio::{sync::watch, task::JoinSet};
 use transport::Address;
 
 pub use crate::options::Options;
 use crate::{
-    destination::{Central, Destination, Incoming, Stagers},
+    bounds::Bounds,
+    destination::{Destination, Destinations, Kind, Stagers},
     options::OptionsError,
     puller::{Certificates, Puller, Wanted},
     report::Report,
     rounds::Emptied,
-    site::Site,
     term::{Moment, Term},
-    upstream::Upstream,
 };
 
 /// The whole program under the name `name`.
@@ -78,51 +72,26 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let health = Health::new(drain.watch());
-    let reachable = health.check("destination");
+    let destinations = Arc::new(Destinations::new(Stagers::One, options.http_address.is_some()));
+    let asked = Arc::clone(&destinations);
+    health.ask("destination", move || asked.standing());
     let http = Http::start(options.http_address, &health).await?;
     telemetry::service(&health);
-    let destination = match options.destination {
-        options::Destination::Server { address, password, tls } => {
-            // As the documented sync_timeout and sync_retries.
-            let deadline = Deadline::new(Duration::from_secs(10), 3);
-            Destination::Server(Central(Upstream::start(address, deadline, tls.map(|tls| *tls), password)?))
-        }
-        options::Destination::Folder { path, overwrite } => {
-            let incoming = Incoming::open(&path, overwrite, Stagers::One)?;
-            let named = options.sources.iter().flat_map(options::Source::named);
-            incoming.warn_of_orphans(&named.collect::<Vec<_>>());
-            Destination::Folder(Arc::new(incoming))
-        }
-    };
-    let connections: usize = options.sources.iter().map(|source| source.connections).sum();
-    // Two pieces and what is held of a file; small where all at once would be
-    // too much.
-    let room = Buffers::of_this_process().left() / connections.max(1) / 3;
-    let mut sources = options.sources;
-    for source in &mut sources {
-        source.block_size = source.block_size.min(room.max(LEAST / 2));
-    }
+    // Held until the end: a folder is ours alone, whether it is in use or not.
+    let used = open_all(&destinations, &options).await?;
+    let bounds = Bounds::new(options.max_connections);
+    let sources = options.sources;
     let certificates = Certificates::default();
-    if let Some(check) = destination.check() {
-        let (all, own) = (certificates.clone(), check);
-        health.ask("certificates", Box::new(move || own().and_then(|()| all.check())));
-    } else if sources.iter().any(|source| source.tls.is_some()) {
-        let all = certificates.clone();
-        health.ask("certificates", Box::new(move || all.check()));
+    if sources.iter().any(|source| source.tls.is_some() || source.destination.has_tls()) {
+        let (all, onward) = (certificates.clone(), Arc::clone(&destinations));
+        health.ask("certificates", move || onward.check_certificates().and_then(|()| all.check()));
     }
-    // The folder is ours alone until the end, whether it is probed or not.
-    let probed = destination.clone();
-    let probe = move || {
-        let destination = probed.clone();
-        async move { destination.probe().await.map_err(|error| error.to_string()) }
-    };
-    let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
     tracing::info!(sources = sources.len(), "pulling");
     let (tenure, term) = Term::new(Moment::NEVER);
     let watch = drain.watch();
     let tracker = drain.tracker();
     let emptied = if options.once {
-        let once = pull_once(sources, destination.clone(), certificates, term);
+        let once = pull_once(sources, destinations, bounds, certificates, term);
         let cut = watch.clone();
         let mut once = tracker.spawn(async move { cut.unless_cut(once).await.unwrap_or(Emptied::No) });
         tokio::select! {
@@ -139,31 +108,53 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         let (_sources, sources) = watch::channel(Arc::new(sources.into_iter().map(wanted).collect()));
         let (_held, held) = watch::channel(Arc::new([(0, term)].into()));
         let shard_of = Box::new(|_: &Address| 0);
-        let puller = Puller { sources, held, shard_of, destination: destination.clone(), certificates };
+        let puller = Puller { sources, held, shard_of, destinations, bounds, certificates };
         let cut = watch.clone();
         tracker.spawn(async move { cut.clone().unless_cut(puller.run(cut)).await });
         watch.started().await;
         true
     };
     drain.finish(options.drain_timeout).await;
-    drop(probing);
     http.end().await;
-    drop(destination);
+    drop(used);
     Ok(emptied)
+}
+
+/// Opens the destinations of all sources, and warns of what is staged there
+/// for others.
+async fn open_all(destinations: &Destinations, options: &Options) -> anyhow::Result<Vec<Destination>> {
+    let mut used: Vec<&options::Destination> = Vec::new();
+    for source in &options.sources {
+        if !used.contains(&&source.destination) {
+            used.push(&source.destination);
+        }
+    }
+    let mut all = Vec::new();
+    for wanted in used {
+        let destination = destinations.open(wanted).await?;
+        if let Kind::Folder(incoming) = destination.kind() {
+            let sources = options.sources.iter().filter(|source| source.destination == *wanted);
+            incoming.warn_of_orphans(&sources.flat_map(options::Source::named).collect::<Vec<_>>());
+        }
+        all.push(destination);
+    }
+    Ok(all)
 }
 
 /// Pulls each source until it has nothing more; whether nothing is left.
 async fn pull_once(
     sources: Vec<options::Source>,
-    destination: Destination,
+    destinations: Arc<Destinations>,
+    bounds: Bounds,
     certificates: Certificates,
     term: Term,
 ) -> Emptied {
     let mut pulled = JoinSet::new();
     for options in sources {
-        let (destination, term, report) = (destination.clone(), term.clone(), Report::default());
         let address = options.address.clone();
-        match Site::new(options, destination, lookup::system(), true, term, report) {
+        let made =
+            puller::make(options, &destinations, bounds.clone(), true, term.clone(), Report::default());
+        match made.await {
             Ok(site) => {
                 certificates.put(&address, site.check());
                 pulled.spawn(site.pull_once());
@@ -182,8 +173,3 @@ async fn pull_once(
     }
     all
 }
-
-/// How often the destination is tried, and how long that may last: a folder is
-/// written to, a server connected to.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);

@@ -17,7 +17,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use transport::Address;
 
-use crate::{destination::Destination, lookup, options, report::Report, site::Site, term::Term};
+use crate::{
+    bounds::Bounds, destination::Destinations, lookup, options, report::Report, site::Site, term::Term,
+};
 
 /// A source that is to be pulled, and who is told how it stands.
 #[derive(Clone, Debug)]
@@ -38,7 +40,8 @@ pub(crate) struct Puller {
     pub(crate) held: watch::Receiver<Held>,
     /// In which shard a source is.
     pub(crate) shard_of: Box<dyn Fn(&Address) -> u32 + Send + Sync>,
-    pub(crate) destination: Destination,
+    pub(crate) destinations: Arc<Destinations>,
+    pub(crate) bounds: Bounds,
     pub(crate) certificates: Certificates,
 }
 
@@ -67,8 +70,9 @@ impl Puller {
     /// Pulls until the drain starts, and ends what is under way then.
     pub(crate) async fn run(mut self, drain: DrainWatch) {
         let mut running = Running::default();
-        loop {
-            self.follow(&mut running);
+        // What is there already is news, too.
+        self.sources.mark_changed();
+        while !(drain.is_started() && running.tasks.is_empty()) {
             tokio::select! {
                 Ok(()) = self.sources.changed() => {}
                 Ok(()) = self.held.changed() => {}
@@ -76,13 +80,13 @@ impl Puller {
                     let task = ended.map_or_else(|error| error.id(), |(id, ())| id);
                     running.sources.retain(|_, pulled| pulled.task != task);
                 }
-                () = drain.started() => break,
+                () = drain.started(), if !drain.is_started() => {}
+            }
+            match drain.is_started() {
+                true => running.sources.values().for_each(|pulled| pulled.ending.cancel()),
+                false => self.follow(&mut running),
             }
         }
-        for pulled in running.sources.values() {
-            pulled.ending.cancel();
-        }
-        while running.tasks.join_next().await.is_some() {}
     }
 
     /// Ends what is not to be pulled any more, and begins what is. A source
@@ -107,7 +111,8 @@ impl Puller {
         for (address, wanted, term) in beginning {
             let (ending, part) = term.part();
             let first = first_pause(together, wanted.options.interval);
-            let work = pull(wanted.clone(), part, self.destination.clone(), self.certificates.clone(), first);
+            let (destinations, bounds) = (Arc::clone(&self.destinations), self.bounds.clone());
+            let work = pull(wanted.clone(), part, destinations, bounds, self.certificates.clone(), first);
             let task = running.tasks.spawn(work).id();
             let pulled = Pulled { task, wanted: wanted.clone(), term: term.clone(), ending };
             running.sources.insert(address.clone(), pulled);
@@ -131,7 +136,8 @@ impl fmt::Debug for Puller {
 async fn pull(
     wanted: Wanted,
     term: Term,
-    destination: Destination,
+    destinations: Arc<Destinations>,
+    bounds: Bounds,
     certificates: Certificates,
     first: Duration,
 ) {
@@ -139,19 +145,15 @@ async fn pull(
     let address = options.address.clone();
     report.begun();
     while !term.is_ending() {
-        let (options, destination, term) = (options.clone(), destination.clone(), term.clone());
-        let (asked, told) = (term.clone(), report.clone());
-        // Reads the files of certificates.
-        let made =
-            spawn_blocking(move || Site::new(options, destination, lookup::system(), false, term, told));
+        let asked = term.clone();
+        let made = make(options.clone(), &destinations, bounds.clone(), false, term.clone(), report.clone());
         let why = match made.await {
-            Ok(Ok(site)) => {
+            Ok(site) => {
                 certificates.put(&address, site.check());
                 site.pull(first).await;
                 break;
             }
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(error) => error.to_string(),
+            Err(error) => format!("{error:#}"),
         };
         tracing::error!(source = %address, error = why, "cannot be pulled");
         report.failed(why);
@@ -162,6 +164,21 @@ async fn pull(
     }
     certificates.put(&address, None);
     report.ended();
+}
+
+/// Makes a source ready to be pulled, for good or `once`.
+pub(crate) async fn make(
+    options: options::Source,
+    destinations: &Destinations,
+    bounds: Bounds,
+    once: bool,
+    term: Term,
+    report: Report,
+) -> anyhow::Result<Site> {
+    let destination = destinations.open(&options.destination).await?;
+    // Reads the files of certificates.
+    spawn_blocking(move || Site::new(options, destination, bounds, lookup::system(), once, term, report))
+        .await?
 }
 
 // === impl Certificates ===

@@ -23,6 +23,11 @@ pub(crate) async fn pull(mut source: Source, report: Report, mut stays: watch::R
     let term = source.term.clone();
     let mut backoff = backoff(source.options.interval);
     loop {
+        tokio::select! {
+            () = source.may_go_on() => {}
+            () = term.ending() => return,
+            _ = stays.changed() => return gone(&source, &report),
+        }
         let round = source.round().await;
         if term.is_ending() {
             return;
@@ -33,6 +38,8 @@ pub(crate) async fn pull(mut source: Source, report: Report, mut stays: watch::R
             return gone(&source, &report);
         }
         let pause = match &round.end {
+            // Then it is waited for, and no longer than that.
+            Err(error) if source.is_paused_by(error).await => Duration::ZERO,
             // It begins anew, with what it finds.
             Err(error) if is_taken_away(error) => return,
             // Something came, so there may be more.

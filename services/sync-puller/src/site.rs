@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    destination::Destination,
+    bounds::Bounds,
+    destination::{Destination, Kind},
     lookup::{Buffers, Home, Lookups, Resolver, buffers},
     options,
     orphans::Orphans,
@@ -32,6 +33,7 @@ pub(crate) struct Site {
     options: options::Source,
     upstream: Upstream,
     destination: Destination,
+    bounds: Bounds,
     /// Where nothing is staged, there are none.
     orphans: Option<Arc<Orphans>>,
     resolver: Resolver,
@@ -58,6 +60,7 @@ impl Site {
     pub(crate) fn new(
         options: options::Source,
         destination: Destination,
+        bounds: Bounds,
         resolver: Resolver,
         once: bool,
         term: Term,
@@ -69,9 +72,9 @@ impl Site {
             options.tls.clone(),
             options.password.clone(),
         )?;
-        let orphans = match &destination {
-            Destination::Server(_) => None,
-            Destination::Folder(incoming) => {
+        let orphans = match destination.kind() {
+            Kind::Servers(_) => None,
+            Kind::Folder(incoming) => {
                 let folders = options.named().map(|(_, folder)| folder).collect();
                 // One round cannot wait for anything to come back.
                 let patience = if once { Duration::ZERO } else { COMES_BACK_WITHIN };
@@ -83,6 +86,7 @@ impl Site {
             options,
             upstream,
             destination,
+            bounds,
             orphans,
             resolver,
             term,
@@ -204,9 +208,9 @@ impl Site {
     async fn start(&mut self, home: Home, addresses: Vec<SocketAddr>, once: bool) -> anyhow::Result<()> {
         let (options, destination) = (self.options.clone(), self.destination.clone());
         let (upstream, orphans) = (self.upstream.at(addresses.clone()), self.orphans.clone());
-        let term = self.term.clone();
+        let (bounds, term) = (self.bounds.clone(), self.term.clone());
         let opening =
-            spawn_blocking(move || Source::new(options, upstream, home, &destination, orphans, term));
+            spawn_blocking(move || Source::new(options, upstream, home, destination, orphans, bounds, term));
         let source = opening.await??;
         let (stays, gone) = watch::channel(());
         let report = self.report.clone();

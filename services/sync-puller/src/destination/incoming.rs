@@ -8,7 +8,10 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Context as _;
@@ -46,6 +49,9 @@ pub(crate) struct Intake {
     staged: Folder,
     published: Folder,
     overwrite: bool,
+    /// Whether something may be staged: an idle source costs no look at the
+    /// disk.
+    in_use: Arc<AtomicBool>,
 }
 
 impl Incoming {
@@ -97,7 +103,7 @@ impl Incoming {
             let staged =
                 self.staging.own(format!("{taken}/{}", folder_name(folder))).context("incoming folder")?;
             let published = Folder::shared(&self.path, folder);
-            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite })
+            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use: Arc::new(true.into()) })
         };
         folders.iter().map(intake).collect()
     }
@@ -176,9 +182,15 @@ impl Intake {
         self.staged.draft()
     }
 
-    /// What is staged and not published.
+    /// What is staged and not published. Nothing may be under way into it.
     pub(crate) async fn staged(&self) -> Result<Vec<EntryName>, DestinationError> {
+        if !self.in_use.load(Relaxed) {
+            return Ok(Vec::new());
+        }
         let names = self.staged.list(|_| true).await?;
+        if names.is_empty() {
+            self.in_use.store(false, Relaxed);
+        }
         let names = names.split(|&byte| byte == b'\n');
         Ok(names.filter_map(|name| EntryName::new(name).ok()).collect())
     }
@@ -193,6 +205,7 @@ impl Intake {
         digest: &Digest,
         name: &EntryName,
     ) -> Result<(), DestinationError> {
+        self.in_use.store(true, Relaxed);
         if let Some(staged) = self.staged.open(name).await? {
             if digest_of_file(staged).await? == *digest {
                 return Ok(());
@@ -210,6 +223,7 @@ impl Intake {
     /// Takes over what another buffer's files were staged as, of a name and
     /// content that this buffer has too; whether it did. Survives a power cut.
     pub(crate) async fn adopt(&self, other: &Self, name: &EntryName) -> Result<bool, DestinationError> {
+        self.in_use.store(true, Relaxed);
         match other.staged.hand_over(name, &self.staged, name, false).await {
             Ok(()) => {}
             // Another buffer that has it too was faster.
@@ -350,4 +364,65 @@ fn encoded(text: &str) -> String {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn pullers() -> (TempDir, Incoming, Incoming) {
+        let folder = TempDir::new().unwrap();
+        let open = || Incoming::open(folder.path(), false, Stagers::Several).unwrap();
+        let (one, other) = (open(), open());
+        (folder, one, other)
+    }
+
+    fn take(incoming: &Incoming) -> Intake {
+        let source = "ship7".parse().unwrap();
+        incoming.take_over(&source, Home::Only, &[String::new()]).unwrap().remove(0)
+    }
+
+    fn name(name: &str) -> EntryName {
+        EntryName::new(name.as_bytes()).unwrap()
+    }
+
+    async fn stage(intake: &Intake, file: &str) -> Result<(), DestinationError> {
+        let digest = Sha256::digest(file).into();
+        intake.stage(intake.draft(), file.as_bytes().to_vec(), &digest, &name(file)).await
+    }
+
+    #[tokio::test]
+    async fn who_lost_a_source_can_neither_stage_nor_publish() {
+        let (folder, one, other) = pullers();
+        let lost = take(&one);
+        stage(&lost, "a.data").await.unwrap();
+        let taken = take(&other);
+        assert_eq!(taken.staged().await.unwrap(), [name("a.data")], "it is settled by who has it now");
+        assert!(stage(&lost, "b.data").await.is_err());
+        assert!(lost.publish(&name("a.data")).await.is_err());
+        assert!(lost.staged().await.is_err());
+        taken.publish(&name("a.data")).await.unwrap();
+        stage(&taken, "b.data").await.unwrap();
+        assert!(folder.path().join("a.data").exists() && !folder.path().join("b.data").exists());
+        // It may come back to the first one.
+        assert_eq!(take(&one).staged().await.unwrap(), [name("b.data")]);
+        assert_eq!(one.homes(&"ship7".parse().unwrap()), [Home::Only].into());
+    }
+
+    #[tokio::test]
+    async fn what_two_have_staged_comes_together() {
+        let (folder, one, _) = pullers();
+        for (holder, file, content) in [("1", "a", "a"), ("2", "a", "other"), ("2", "b", "b")] {
+            let held = folder.path().join(format!(".tentacle~sync/ship7%3A41121/buffer~{holder}/files"));
+            std::fs::create_dir_all(&held).unwrap();
+            std::fs::write(held.join(file), content).unwrap();
+        }
+        let mut staged = take(&one).staged().await.unwrap();
+        staged.sort();
+        assert_eq!(staged, [name("a"), name("b")]);
+        let left = || one.staged_for("ship7%3A41121").count();
+        assert_eq!(left(), 2, "what has no place beside the other stays");
+    }
 }
