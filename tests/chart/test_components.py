@@ -103,7 +103,7 @@ def test_pullers_need_no_claim_of_many_where_they_send_on_or_one_is_named():
     assert "The claim data-in must be ReadWriteMany, as 3 pods write to it." in manifests.notes
 
 
-LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list", "watch", "create", "update", "delete"]}
+LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list", "watch", "create", "update", "delete"]}
 OBJECTS = [
     {"apiGroups": ["tentacle.dev"], "resources": ["tentaclesources"], "verbs": ["list", "watch"]},
     {"apiGroups": ["tentacle.dev"], "resources": ["tentaclesources/status"], "verbs": ["patch"]},

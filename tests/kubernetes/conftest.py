@@ -24,11 +24,11 @@ def kubectl(*arguments, given=None):
 
 
 def eventually(condition, what):
-    """Waits until it is true, and returns what it then says. `what` is told if that never comes."""
+    """Waits until it is true, and returns what it then says. `what`, or what that then says, is told if that never comes."""
     end = time.monotonic() + PATIENCE
     while not (said := condition()):
         if time.monotonic() > end:
-            pytest.fail(f"gave up waiting for {what}\n{kubectl('get', 'pods', '--all-namespaces', '--output=wide')}")
+            pytest.fail(f"gave up waiting for {what() if callable(what) else what}\n{kubectl('get', 'pods', '--all-namespaces', '--output=wide')}")
         time.sleep(0.5)
     return said
 
@@ -106,9 +106,9 @@ class Namespace:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
 
     @contextlib.contextmanager
-    def way_in(self, target):
-        """A port of this machine that leads to a pod or a Service."""
-        command = ["kubectl", "--namespace", self.name, "port-forward", target, ":41121"]
+    def way_in(self, target, port=""):
+        """A port of this machine, or that one, which leads to a pod or a Service."""
+        command = ["kubectl", "--namespace", self.name, "port-forward", target, f"{port}:41121"]
         forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             said = forward.stdout.readline()
