@@ -13,6 +13,7 @@ import pytest
 from helm_python.config import Config
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "tentacle"
+KIND = "customresourcedefinition/tentaclesources.tentacle.dev"
 # A bound on waiting for a condition; nothing waits for time.
 PATIENCE = 300
 
@@ -133,7 +134,19 @@ def components():
             # No pod would start, and each test would wait for one in vain.
             if condition["type"].endswith("Pressure") and condition["status"] == "True":
                 pytest.exit(f"{node['metadata']['name']}: {condition['message']} ({condition['type']}): make room there, then start the cluster again", 1)
-    return images.load(os.environ["KUBERNETES_IMAGES"])
+    there = kubectl("get", KIND, "--ignore-not-found", "--output=name")
+    yield images.load(os.environ["KUBERNETES_IMAGES"])
+    # It is not removed with the releases that brought it, as it belongs to the whole cluster.
+    if not there:
+        kubectl("delete", KIND, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def kind(components):
+    """The API version of the sources that are objects, which the cluster knows from then on."""
+    kubectl("apply", f"--filename={CHART / 'crds'}")
+    kubectl("wait", "--for=condition=Established", KIND, f"--timeout={PATIENCE}s")
+    return "tentacle.dev/v1alpha1"
 
 
 @pytest.fixture(scope="session")
