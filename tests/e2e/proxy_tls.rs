@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
@@ -283,7 +284,7 @@ fn a_direction_that_ends_leaves_the_other_one() {
         stream.write_all(&answer).unwrap();
         question
     });
-    let authorities = Authorities::load(site.pki.certificate("ca").as_ref()).unwrap();
+    let authorities = Authorities::load(&PathBuf::from(site.pki.certificate("ca")).into()).unwrap();
     let check = ServerCheck { authorities: Some(authorities), ..ServerCheck::default() };
     let got = Runtime::new().unwrap().block_on(async {
         let stream = TcpStream::connect(proxy.address()).await.unwrap();

@@ -277,7 +277,7 @@ fn no_transfer_fails_while_certificates_change() {
 }
 
 fn trusting(secret: &Secret) -> Arc<rustls::ClientConfig> {
-    let authorities = Some(Authorities::load(&secret.path("ca.pem")).unwrap());
+    let authorities = Some(Authorities::load(&secret.path("ca.pem").into()).unwrap());
     client_config(ServerCheck { authorities, ..ServerCheck::default() }, None)
 }
 

@@ -19,11 +19,11 @@ use tracing::{
 };
 use transport::{
     Stream,
-    tls::{self, Authorities, HandshakeError},
+    tls::{self, Authorities, HandshakeError, Pem},
 };
 
 use crate::expiry::{self, Certificates};
-use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
+use crate::identity::{Ask, IdentitySource, key_arguments, only_with_certificate};
 use crate::loaded::{CertificateCheck, Live, Loaded};
 use crate::metrics::{METRICS, of_handshake};
 
@@ -31,9 +31,9 @@ use crate::metrics::{METRICS, of_handshake};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// Its certificate.
-    pub identity: IdentityFiles,
-    /// Clients must show a certificate that chains to one in this file.
-    pub authorities: Option<PathBuf>,
+    pub identity: IdentitySource,
+    /// Clients must show a certificate that chains to one of these.
+    pub authorities: Option<Pem>,
 }
 
 /// Makes connections what they have to be: as they come, or encrypted.
@@ -66,17 +66,17 @@ impl ServerTls {
     /// One line that names the option, its value and what is wrong.
     pub fn from_layers(layers: &Layers) -> Result<Option<Self>, OptionError> {
         only_with_certificate(layers, &["ssl-key", "ssl-ca", "ssl-password", "key-password-file"])?;
-        let Some(identity) = IdentityFiles::from_layers(layers, Ask::Twice)? else { return Ok(None) };
+        let Some(identity) = IdentitySource::from_layers(layers, Ask::Twice)? else { return Ok(None) };
         identity.load().map_err(|why| layers.refuse("ssl-cert", why))?;
-        let authorities = layers.get::<PathBuf>("ssl-ca").cloned();
-        if let Some(path) = &authorities {
-            Authorities::load(path).map_err(|why| layers.refuse("ssl-ca", why.to_string()))?;
+        let authorities = layers.get::<PathBuf>("ssl-ca").cloned().map(Pem::from);
+        if let Some(authorities) = &authorities {
+            Authorities::load(authorities).map_err(|why| layers.refuse("ssl-ca", why.to_string()))?;
         }
         Ok(Some(Self { identity, authorities }))
     }
 
     fn load(&self) -> Result<Loaded<ServerConfig>, String> {
-        let authorities = self.authorities.as_deref().map(Authorities::load).transpose();
+        let authorities = self.authorities.as_ref().map(Authorities::load).transpose();
         let authorities = authorities.map_err(|error| error.to_string())?;
         let config = tls::server_config(&self.identity.load()?, authorities);
         Ok(Loaded::new(config, Some(self.identity.certificate.clone())))
@@ -89,7 +89,7 @@ impl ServerTls {
 
     fn paths(&self) -> Vec<PathBuf> {
         let mut paths = self.identity.paths();
-        paths.extend(self.authorities.clone());
+        paths.extend(self.authorities.as_ref().and_then(Pem::path).map(ToOwned::to_owned));
         paths
     }
 }

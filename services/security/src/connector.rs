@@ -8,20 +8,20 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use transport::{
     Address, Stream,
-    tls::{self, Authorities, HandshakeError, NameCheck, ServerCheck},
+    tls::{self, Authorities, HandshakeError, NameCheck, Pem, ServerCheck},
 };
 
 use crate::expiry::{self, Certificates};
-use crate::identity::{Ask, IdentityFiles, key_arguments, only_with_certificate};
+use crate::identity::{Ask, IdentitySource, key_arguments, only_with_certificate};
 use crate::loaded::{CertificateCheck, Live, Loaded};
 
 /// What a client shows to its server, and asks of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// Its certificate, where it has one.
-    pub identity: Option<IdentityFiles>,
-    /// The server's certificate must chain to one in this file.
-    pub authorities: Option<PathBuf>,
+    pub identity: Option<IdentitySource>,
+    /// The server's certificate must chain to one of these.
+    pub authorities: Option<Pem>,
     /// Which names the server's certificate may have.
     pub name: NameCheck,
     /// The name that is checked, in place of the address.
@@ -78,11 +78,11 @@ impl ClientTls {
                 "does not go with -e, which speaks TLS too and shows a certificate (give one of the two)";
             return Err(layers.refuse("ssl", why));
         }
-        let identity = IdentityFiles::from_layers(layers, Ask::Once)?;
+        let identity = IdentitySource::from_layers(layers, Ask::Once)?;
         if identity.is_none() && !layers.switch("ssl") {
             return Ok(None);
         }
-        let authorities = layers.get::<PathBuf>("ssl-ca").cloned();
+        let authorities = layers.get::<PathBuf>("ssl-ca").cloned().map(Pem::from);
         Ok(Some(Self { identity, authorities, ..Self::default() }))
     }
 
@@ -91,9 +91,9 @@ impl ClientTls {
     /// # Errors
     /// One line that names the file.
     pub fn load(&self) -> Result<Arc<ClientConfig>, String> {
-        let authorities = self.authorities.as_deref().map(Authorities::load).transpose();
+        let authorities = self.authorities.as_ref().map(Authorities::load).transpose();
         let authorities = authorities.map_err(|error| error.to_string())?;
-        let identity = self.identity.as_ref().map(IdentityFiles::load).transpose()?;
+        let identity = self.identity.as_ref().map(IdentitySource::load).transpose()?;
         Ok(tls::client_config(ServerCheck { authorities, name: self.name, pin: self.pin }, identity.as_ref()))
     }
 
@@ -113,8 +113,8 @@ impl ClientTls {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        let mut paths = self.identity.as_ref().map(IdentityFiles::paths).unwrap_or_default();
-        paths.extend(self.authorities.clone());
+        let mut paths = self.identity.as_ref().map(IdentitySource::paths).unwrap_or_default();
+        paths.extend(self.authorities.as_ref().and_then(Pem::path).map(ToOwned::to_owned));
         paths
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
-use transport::tls::{Authorities, Validity, validities};
+use transport::tls::{Authorities, Pem, Validity, validities};
 use x509_parser::time::ASN1Time;
 
 use crate::metrics;
@@ -20,11 +19,11 @@ use crate::metrics;
 /// Looks at certificates once a day, for as long as it is held.
 pub(crate) type Watch = AbortOnDropHandle<()>;
 
-/// The files that hold certificates.
+/// Where the certificates are.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificates {
-    pub(crate) own: Option<PathBuf>,
-    pub(crate) authorities: Option<PathBuf>,
+    pub(crate) own: Option<Pem>,
+    pub(crate) authorities: Option<Pem>,
 }
 
 /// Says every day what of the certificates in these files has run out or soon
@@ -50,18 +49,17 @@ pub(crate) fn watch(files: Certificates) -> Watch {
 /// Says it now. Files that cannot be read are said by whoever reads them to
 /// use them. Blocks.
 pub(crate) fn say(files: &Certificates) {
-    if let Some(path) = &files.authorities {
-        let loaded = Authorities::load(path);
+    if let Some(file) = &files.authorities {
+        let loaded = Authorities::load(file);
         for why in loaded.iter().flat_map(Authorities::unusable) {
-            let file = path.display();
             if is_news(format!("{file}: {why}")) {
                 tracing::warn!(%file, "{why}");
             }
         }
     }
-    for path in [&files.own, &files.authorities].into_iter().flatten() {
-        for validity in validities(path).unwrap_or_default() {
-            let (file, subject) = (path.display(), &validity.subject);
+    for file in [&files.own, &files.authorities].into_iter().flatten() {
+        for validity in validities(file).unwrap_or_default() {
+            let subject = &validity.subject;
             let standing = standing(&validity, now());
             if standing == Standing::Good || !is_news(format!("{file}: {validity:?}")) {
                 continue;
@@ -89,8 +87,7 @@ pub(crate) fn say(files: &Certificates) {
 ///
 /// # Errors
 /// One line that names its file and says since when it cannot.
-pub(crate) fn check(file: &Path, validity: &Validity) -> Result<(), String> {
-    let file = file.display();
+pub(crate) fn check(file: &Pem, validity: &Validity) -> Result<(), String> {
     match standing(validity, now()) {
         Standing::Good | Standing::Soon(_) => Ok(()),
         Standing::NotYet => Err(format!("{file}: not valid before {}", date(validity.not_before))),

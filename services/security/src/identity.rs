@@ -1,4 +1,4 @@
-//! The files of a certificate with its key, as options name them.
+//! Where a certificate and its key are, as options name them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +7,15 @@ use runtime::{
     options::{Layers, OptionError, Secret, SecretSource, switch, value, values},
     terminal,
 };
-use transport::tls::Identity;
+use transport::tls::{Identity, Pem};
 
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityFiles {
-    /// PEM: the certificate, then those between it and its authority.
-    pub certificate: PathBuf,
-    /// PEM; where there is none, the key is in the certificate's file.
-    pub key: Option<PathBuf>,
+pub struct IdentitySource {
+    /// The certificate, then those between it and its authority.
+    pub certificate: Pem,
+    /// Where there is none, the key is beside the certificate.
+    pub key: Option<Pem>,
     /// What the key is encrypted with.
     pub key_password: Option<SecretSource>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn key_arguments() -> Vec<Arg> {
     ]
 }
 
-impl IdentityFiles {
+impl IdentitySource {
     /// What `-e`, `-k`, `-w` and `--key-password-file` say; none without
     /// `-e`. Asks for the password where `-w` says so.
     ///
@@ -61,7 +61,7 @@ impl IdentityFiles {
             }
             None => None,
         };
-        Ok(Some(Self { certificate, key, key_password }))
+        Ok(Some(Self { certificate: certificate.into(), key: key.map(Pem::from), key_password }))
     }
 
     /// What was asked for on the terminal.
@@ -72,20 +72,20 @@ impl IdentityFiles {
         }
     }
 
-    /// Reads the files. Blocks.
+    /// Reads them. Blocks.
     ///
     /// # Errors
     /// One line that names the file.
     pub fn load(&self) -> Result<Identity, String> {
         let password = self.key_password.as_ref().map(SecretSource::read).transpose()?;
-        Identity::load(&self.certificate, self.key.as_deref(), password.as_ref().map(Secret::expose))
+        Identity::load(&self.certificate, self.key.as_ref(), password.as_ref().map(Secret::expose))
             .map_err(|error| error.to_string())
     }
 
-    /// All of the files, to be watched.
+    /// Those that are files, to be watched.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let secret = self.key_password.as_ref().and_then(SecretSource::path);
-        let paths = [Some(self.certificate.as_path()), self.key.as_deref(), secret];
+        let paths = [self.certificate.path(), self.key.as_ref().and_then(Pem::path), secret];
         paths.into_iter().flatten().map(ToOwned::to_owned).collect()
     }
 }

@@ -21,7 +21,7 @@ pub use crate::{
     access::{Access, AccessOptions, Refused, access_arguments},
     connector::{ClientTls, Connector, client_arguments},
     entrance::{Entrance, NotEntered, Place},
-    identity::IdentityFiles,
+    identity::IdentitySource,
     loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use runtime::reload::Reloaded;
-use transport::tls::{Validity, validities};
+use transport::tls::{Pem, Validity, validities};
 
 use crate::expiry;
 
@@ -14,8 +14,8 @@ pub type CertificateCheck = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// What the files came to.
 pub(crate) struct Loaded<C> {
     config: Arc<C>,
-    /// The certificate that is shown, and its file.
-    own: Option<(PathBuf, Validity)>,
+    /// The certificate that is shown, and where it is.
+    own: Option<(Pem, Validity)>,
 }
 
 /// The same, made anew when the files change.
@@ -32,9 +32,9 @@ pub fn all_certificates(checks: impl IntoIterator<Item = CertificateCheck>) -> O
 
 impl<C> Loaded<C> {
     /// Blocks: the file of the certificate that is shown is read once more.
-    pub(crate) fn new(config: Arc<C>, own: Option<PathBuf>) -> Self {
+    pub(crate) fn new(config: Arc<C>, own: Option<Pem>) -> Self {
         // The first is the one that is shown, those behind it vouch for it.
-        let shown = |file: &PathBuf| validities(file).ok()?.into_iter().next();
+        let shown = |file: &Pem| validities(file).ok()?.into_iter().next();
         Self { config, own: own.and_then(|file| shown(&file).map(|validity| (file, validity))) }
     }
 }

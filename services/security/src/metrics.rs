@@ -15,7 +15,7 @@ use runtime::telemetry::METER;
 use tokio::sync::Semaphore;
 use transport::{
     proxy_header::HeaderError,
-    tls::{HandshakeError, validities},
+    tls::{HandshakeError, Pem, validities},
 };
 
 use crate::{NotEntered, Refused, expiry::Certificates};
@@ -41,8 +41,11 @@ pub(crate) fn watch_expiry(files: &Certificates) {
             .with_callback(|seen| {
                 let files = WATCHED.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 for file in files {
-                    let ends =
-                        validities(&file).unwrap_or_default().into_iter().map(|one| one.not_after).min();
+                    let ends = validities(&file.clone().into())
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|one| one.not_after)
+                        .min();
                     if let Some(ends) = ends {
                         seen.observe(ends, &[KeyValue::new("file", file.display().to_string())]);
                     }
@@ -52,9 +55,10 @@ pub(crate) fn watch_expiry(files: &Certificates) {
         Mutex::default()
     });
     let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-    for file in [&files.own, &files.authorities].into_iter().flatten() {
+    // What is not in a file goes as it comes, and has no series.
+    for file in [&files.own, &files.authorities].into_iter().flatten().filter_map(Pem::path) {
         if watched.len() < MOST_FILES {
-            watched.insert(file.clone());
+            watched.insert(file.to_owned());
         }
     }
 }

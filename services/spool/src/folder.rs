@@ -6,7 +6,10 @@ use std::{
     fmt, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -28,6 +31,10 @@ pub(crate) struct State<D> {
     pub(crate) path: PathBuf,
     /// How many of the path's last components may have to be made.
     below: usize,
+    /// Whether it was made when it was opened: who finds it gone has lost it.
+    own: bool,
+    /// Whether its name may not survive a power cut yet.
+    is_new: AtomicBool,
     /// Names that are offered to a reader who may remove them.
     leases: Mutex<HashSet<EntryName>>,
     /// Taken by a rename over a name, and by a removal from its look at the
@@ -61,10 +68,25 @@ impl Folder<RealDisk> {
 impl<D: Disk> Folder<D> {
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
+        Self::with(disk, root, below, false)
+    }
+
+    /// The same, made now and swept. It is never made again: another process
+    /// may have taken it away, and must not be worked against. Blocks.
+    pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
+        let folder = Self::with(disk, root, below, true);
+        folder.0.disk.make_folder(&folder.0.path)?;
+        folder.sweep()?;
+        Ok(folder)
+    }
+
+    fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
         Self(Arc::new(State {
             disk,
             path: root.join(below),
             below: below.components().count(),
+            own,
+            is_new: AtomicBool::new(own),
             leases: Mutex::default(),
             replacing: Mutex::default(),
             flush: SharedFlush::default(),
@@ -287,17 +309,21 @@ impl<D: Disk> State<D> {
     /// Makes the folder where it may be missing, which `error` says, and makes
     /// that survive a power cut.
     pub(crate) fn make(&self, error: io::Error) -> io::Result<()> {
-        if self.below == 0 || error.kind() != io::ErrorKind::NotFound {
+        if self.below == 0 || self.own || error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
         self.disk.make_folder(&self.path)?;
+        self.flush_parents()
+    }
+
+    fn flush_parents(&self) -> io::Result<()> {
         let mut parents = self.path.ancestors().skip(1).take(self.below);
         parents.try_for_each(|parent| self.disk.flush_folder(parent))
     }
 
     fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         match self.disk.list(&self.path, each) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.below > 0 => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.below > 0 && !self.own => Ok(()),
             listed => listed,
         }
     }
@@ -310,6 +336,11 @@ impl<D: Disk> State<D> {
         overwrite: bool,
     ) -> Result<(), CommitError> {
         let target = name.within(&self.path);
+        // A file in a folder that is gone after a power cut is gone with it.
+        if self.is_new.load(Relaxed) {
+            self.flush_parents()?;
+            self.is_new.store(false, Relaxed);
+        }
         if overwrite {
             let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
             self.disk.rename(&aside.path, &target)?;

@@ -1,4 +1,4 @@
-//! One process a spool.
+//! One process a spool, or several that share it.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -24,19 +24,30 @@ pub(crate) enum LockError {
 }
 
 impl Lock {
+    /// For this process alone.
     pub(crate) fn take(folder: &Path) -> Result<Self, LockError> {
+        let mut held = Self::locked(folder, File::try_lock)?;
+        // The id is for the message of whoever comes second; a spool on a
+        // full disk must still open.
+        let file = &mut held._file;
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(held)
+    }
+
+    /// Together with others that share it.
+    pub(crate) fn share(folder: &Path) -> Result<Self, LockError> {
+        Self::locked(folder, File::try_lock_shared)
+    }
+
+    fn locked(folder: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).open(path(folder));
         let mut file = opened.map_err(LockError::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held(holder(&mut file))),
-            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        match lock(&file) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(holder(&mut file))),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
-        // The id is for the message of whoever comes second; a spool on a
-        // full disk must still open.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
     }
 }
 

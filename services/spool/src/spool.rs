@@ -1,4 +1,5 @@
-//! A spool: a root folder that one process holds, and folders below it.
+//! A spool: a root folder that one process holds, or several that share it,
+//! and folders below it.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,8 @@ use crate::{
     lock::{Lock, LockError},
 };
 
-/// A folder that this process alone holds, with all of its folders.
+/// A folder that this process alone holds, with all of its folders; or one
+/// that it shares with others, in which each has folders of its own.
 ///
 /// What a crash left aside is swept when a folder is opened.
 #[derive(Debug)]
@@ -51,6 +53,15 @@ impl Spool<RealDisk> {
     pub fn open(root: &Path) -> Result<Self, SpoolError> {
         Self::open_on(RealDisk, root)
     }
+
+    /// Opens a folder that is there, and that other processes open so too.
+    /// Only [`Spool::own`] is of use then. Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: a process that holds it alone is in the way, too.
+    pub fn shared(root: &Path) -> Result<Self, SpoolError> {
+        Self::locked(RealDisk, root, Lock::share)
+    }
 }
 
 impl<D: Disk + Clone> Spool<D> {
@@ -60,6 +71,12 @@ impl<D: Disk + Clone> Spool<D> {
     /// # Errors
     /// [`SpoolError`].
     pub fn open_on(disk: D, root: &Path) -> Result<Self, SpoolError> {
+        let spool = Self::locked(disk, root, Lock::take)?;
+        spool.folder("")?;
+        Ok(spool)
+    }
+
+    fn locked(disk: D, root: &Path, lock: fn(&Path) -> Result<Lock, LockError>) -> Result<Self, SpoolError> {
         let failed = |error| SpoolError::Io(root.to_owned(), error);
         match std::fs::metadata(root) {
             Ok(found) if !found.is_dir() => return Err(SpoolError::NoFolder(root.to_owned())),
@@ -69,13 +86,54 @@ impl<D: Disk + Clone> Spool<D> {
             Err(error) => return Err(failed(error)),
             Ok(_) => {}
         }
-        let lock = Lock::take(root).map_err(|error| match error {
+        let lock = lock(root).map_err(|error| match error {
             LockError::Held(holder) => SpoolError::Held(root.to_owned(), holder),
             LockError::Io(error) => failed(error),
         })?;
-        let spool = Self { disk, root: root.to_owned(), folders: Mutex::default(), _lock: lock };
-        spool.folder("")?;
-        Ok(spool)
+        Ok(Self { disk, root: root.to_owned(), folders: Mutex::default(), _lock: lock })
+    }
+
+    /// A folder at `below` under the root that nobody else uses, made now and
+    /// swept. It is not made again: whoever takes it away, by another name,
+    /// keeps this one from leaving anything behind. Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn own(&self, below: impl AsRef<Path>) -> Result<Folder<D>, SpoolError> {
+        let below = below.as_ref();
+        let own = Folder::own(self.disk.clone(), &self.root, below);
+        own.map_err(|error| SpoolError::Io(self.root.join(below), error))
+    }
+
+    /// Takes the folder `from` away from whoever uses it, with all that is in
+    /// it, by giving it the name `to`. What is there under that name already
+    /// stays, and so does what cannot stand beside it. Blocks.
+    ///
+    /// # Errors
+    /// The disk's; [`io::ErrorKind::NotFound`] where somebody else was faster.
+    pub fn take(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        match self.disk.rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => self.merge(&from, &to),
+            renamed => renamed,
+        }
+    }
+
+    fn merge(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.disk.list(from, &mut |name| names.push(name.to_owned()))?;
+        for name in names {
+            let (from, to) = (from.join(&name), to.join(&name));
+            match self.disk.rename_new(&from, &to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !self.disk.status(&from)?.is_file {
+                        self.merge(&from, &to)?;
+                    }
+                }
+                renamed => renamed?,
+            }
+        }
+        Ok(())
     }
 
     /// The folder at `below` under the root (empty: the root itself). It is

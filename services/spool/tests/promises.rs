@@ -202,3 +202,32 @@ async fn work_that_blocks_reads_the_same_bytes() {
     });
     assert_eq!(read.await.unwrap(), [7; 100_000]);
 }
+
+#[tokio::test]
+async fn who_lost_its_folder_to_another_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let (one, other) = (Spool::shared(home.path()).unwrap(), Spool::shared(home.path()).unwrap());
+    let lost = one.own("source~1/files").unwrap();
+    store(&lost, "a.data", b"hello").await.unwrap();
+    let mut draft = lost.draft();
+    draft.write(vec![7; 1000]).await.unwrap();
+    fs::rename(home.path().join("source~1"), home.path().join("source~2")).unwrap();
+    let taken = other.own("source~2/files").unwrap();
+    assert!(draft.commit(Vec::new(), &name("b.data"), false).await.is_err());
+    assert!(store(&lost, "c.data", b"hello").await.is_err());
+    assert!(lost.list(|_| true).await.is_err(), "it does not look empty");
+    assert!(lost.hand_over(&name("a.data"), &taken, &name("d.data"), false).await.is_err());
+    assert_eq!(on_disk(home.path()), ["source~2"]);
+    assert_eq!(on_disk(taken.path()), ["a.data"]);
+    store(&taken, "b.data", b"hello").await.unwrap();
+}
+
+#[test]
+fn a_spool_is_one_processs_alone_or_shared() {
+    let home = tempfile::tempdir().unwrap();
+    let shared = (Spool::shared(home.path()).unwrap(), Spool::shared(home.path()).unwrap());
+    assert!(matches!(Spool::open(home.path()), Err(SpoolError::Held(..))));
+    drop(shared);
+    let _alone = Spool::open(home.path()).unwrap();
+    assert!(matches!(Spool::shared(home.path()), Err(SpoolError::Held(..))));
+}

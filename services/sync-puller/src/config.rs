@@ -14,6 +14,7 @@ use crate::options::TlsSettings;
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
     pub(crate) incoming_dir: Option<PathBuf>,
+    #[serde(default, deserialize_with = "servers")]
     pub(crate) forward_to: Option<String>,
     #[serde(default, deserialize_with = "secret")]
     pub(crate) forward_password: Option<Secret>,
@@ -50,6 +51,18 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<u64>,
     pub(crate) retries: Option<u64>,
     pub(crate) mode: Option<String>,
+    /// Where its files go; in `defaults` senseless, as the rest: that stands
+    /// at the file's top.
+    pub(crate) incoming_dir: Option<PathBuf>,
+    pub(crate) overwrite: Option<bool>,
+    /// With commas between.
+    #[serde(default, deserialize_with = "servers")]
+    pub(crate) forward_to: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    pub(crate) forward_password: Option<Secret>,
+    pub(crate) forward_password_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "crate::options::written_tls")]
+    pub(crate) forward_tls: Option<TlsSettings>,
 }
 
 /// A folder of the filters at the source.
@@ -78,6 +91,21 @@ impl File {
             return Ok(Self::default());
         }
         serde_yaml::from_str(&text).map_err(|error| FileError::Yaml { path: path.to_owned(), error })
+    }
+}
+
+impl Settings {
+    /// The first key here that says where files go.
+    pub(crate) fn destination_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("incoming_dir", self.incoming_dir.is_some()),
+            ("overwrite", self.overwrite.is_some()),
+            ("forward_to", self.forward_to.is_some()),
+            ("forward_password", self.forward_password.is_some()),
+            ("forward_password_file", self.forward_password_file.is_some()),
+            ("forward_tls", self.forward_tls.is_some()),
+        ];
+        keys.into_iter().find_map(|(key, given)| given.then_some(key))
     }
 }
 
@@ -118,6 +146,23 @@ fn folders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Fold
         Written::Both { name, argument } => Folder { name, argument },
     };
     Ok(written.map(|list| list.into_iter().map(folder).collect()))
+}
+
+/// One server, several with commas between, or a list of them.
+fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        List(Vec<String>),
+    }
+    let written = Option::<Written>::deserialize(deserializer);
+    let written =
+        written.map_err(|_| D::Error::custom("forward_to: HOST[:PORT], or a list of them, is needed"))?;
+    Ok(written.map(|written| match written {
+        Written::Text(text) => text,
+        Written::List(list) => list.join(","),
+    }))
 }
 
 /// A text. Whatever else stands there may be a secret too, and is not shown.

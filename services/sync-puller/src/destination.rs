@@ -1,50 +1,225 @@
-//! Where files go: into the incoming folder, or on to a central server.
+//! Where files go: into an incoming folder, or on to central servers.
 
 mod central;
+mod doubts;
+mod gate;
 mod incoming;
+mod servers;
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
+use anyhow::Context as _;
 use protocol::{ClientError, FileName, Verb, piece_size};
 use security::CertificateCheck;
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
+use self::gate::Gate;
 pub(crate) use self::{
     central::{Central, CentralSession, Offer},
-    incoming::{Incoming, Intake},
+    doubts::Doubts,
+    incoming::{Incoming, Intake, Stagers},
+    servers::Servers,
 };
 
-use crate::upstream::{Session, UpstreamError, hint};
+use crate::{
+    options,
+    upstream::{Session, UpstreamError, hint},
+};
 
-/// Where files go, for all sources. Cheap to clone.
+/// The destinations that are in use: each is opened when the first source
+/// needs it, and let go of with the last.
+#[derive(Debug)]
+pub(crate) struct Destinations {
+    open: Mutex<Vec<(options::Destination, Weak<Open>)>>,
+    /// One at a time: a folder is one process's, and one destination's.
+    opening: tokio::sync::Mutex<()>,
+    stagers: Stagers,
+    /// Whether somebody asks how they stand while nothing fails.
+    watched: bool,
+}
+
+/// Where files go, for some sources. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) enum Destination {
+pub(crate) struct Destination(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    gate: Arc<Gate>,
+    /// Keeps the gate.
+    _keeping: AbortOnDropHandle<()>,
+}
+
+/// Which kind of destination it is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
     /// Staged, then published by a rename.
     Folder(Arc<Incoming>),
     /// Sent on; the receipt stands for durable and for published.
-    Server(Central),
+    Servers(Arc<Servers>),
 }
 
-impl Destination {
-    /// Whether files can go there: one is written and removed, or the server
-    /// is connected to.
-    pub(crate) async fn probe(&self) -> Result<(), DestinationError> {
-        match self {
-            Self::Folder(incoming) => Ok(incoming.probe().await?),
-            Self::Server(central) => {
-                let _ = central.0.connect().await?.quit().await;
-                Ok(())
+// === impl Destinations ===
+
+impl Destinations {
+    /// None is open. Those that will be are tried again and again if they are
+    /// `watched`, else only while files fail.
+    pub(crate) fn new(stagers: Stagers, watched: bool) -> Self {
+        Self { open: Mutex::default(), opening: tokio::sync::Mutex::default(), stagers, watched }
+    }
+
+    /// The destination of these options, which all share that name the same.
+    ///
+    /// # Errors
+    /// The folder's, and those of files that the options name.
+    pub(crate) async fn open(&self, options: &options::Destination) -> anyhow::Result<Destination> {
+        let _alone = self.opening.lock().await;
+        for (other, destination) in self.all() {
+            if other == *options {
+                return Ok(destination);
             }
+            if let (
+                options::Destination::Folder { path, .. },
+                options::Destination::Folder { path: taken, .. },
+            ) = (options, &other)
+                && path == taken
+            {
+                let path = path.display();
+                anyhow::bail!(
+                    "incoming folder {path}: one source overwrites there and another does not (give all that share a folder the same)"
+                );
+            }
+        }
+        let (wanted, stagers) = (options.clone(), self.stagers);
+        let kind =
+            spawn_blocking(move || Kind::open(&wanted, stagers)).await.context("cannot be opened")??;
+        let destination = Destination::new(kind, Gate::new(name(options)), self.watched);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, destination)| destination.strong_count() > 0);
+        open.push((options.clone(), Arc::downgrade(&destination.0)));
+        Ok(destination)
+    }
+
+    /// Whether all of them take files, as far as is known; else why not.
+    pub(crate) fn standing(&self) -> Result<(), String> {
+        let all = self.all();
+        all.iter().try_for_each(|(options, destination)| {
+            destination.0.gate.standing().map_err(|why| match all.len() {
+                1 => why,
+                _ => format!("{}: {why}", name(options)),
+            })
+        })
+    }
+
+    /// Whether the certificates for them are in order: what is wrong with the
+    /// first that is not.
+    pub(crate) fn check_certificates(&self) -> Result<(), String> {
+        self.all().iter().flat_map(|(_, destination)| destination.checks()).try_for_each(|check| check())
+    }
+
+    fn all(&self) -> Vec<(options::Destination, Destination)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let all =
+            open.iter().filter_map(|(options, open)| Some((options.clone(), Destination(open.upgrade()?))));
+        all.collect()
+    }
+}
+
+/// What log lines and figures call it.
+fn name(options: &options::Destination) -> String {
+    match options {
+        options::Destination::Folder { path, .. } => path.display().to_string(),
+        options::Destination::Servers { addresses, .. } => {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+    }
+}
+
+// === impl Destination ===
+
+impl Destination {
+    fn new(kind: Kind, gate: Arc<Gate>, watched: bool) -> Self {
+        let open = Arc::new_cyclic(|open: &Weak<Open>| {
+            let open = open.clone();
+            let probe = move || {
+                let kind = open.upgrade().map(|open| open.kind.clone());
+                async move { Some(kind?.probe().await.map_err(|error| error.to_string())) }
+            };
+            let keeping = tokio::spawn(Arc::clone(&gate).keep(watched, probe));
+            Open { kind, gate, _keeping: AbortOnDropHandle::new(keeping) }
+        });
+        Self(open)
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    /// Waits while it takes no files.
+    pub(crate) async fn takes_files(&self) {
+        self.0.gate.passed().await;
+    }
+
+    /// Whether it takes none, as far as is known.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.gate.is_closed()
+    }
+
+    /// A file could not go there: if no other could either, pulling into it
+    /// pauses.
+    pub(crate) async fn failed(&self, error: &DestinationError) {
+        let none = match (&self.0.kind, error) {
+            (Kind::Servers(servers), _) => servers.are_all_troubled(),
+            (Kind::Folder(_), DestinationError::Disk(error)) if is_of_the_whole_disk(error) => true,
+            // It may be one folder in it, or one name.
+            (kind @ Kind::Folder(_), _) => kind.probe().await.is_err(),
+        };
+        if none {
+            self.0.gate.close(error.to_string());
         }
     }
 
-    /// Whether the certificates for it are in order; none without any.
-    pub(crate) fn check(&self) -> Option<CertificateCheck> {
-        match self {
-            Self::Folder(_) => None,
-            Self::Server(central) => central.0.check(),
+    fn checks(&self) -> Vec<CertificateCheck> {
+        match &self.0.kind {
+            Kind::Folder(_) => Vec::new(),
+            Kind::Servers(servers) => servers.checks(),
         }
     }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Must be called within a tokio runtime; blocks.
+    fn open(options: &options::Destination, stagers: Stagers) -> anyhow::Result<Self> {
+        Ok(match options {
+            options::Destination::Folder { path, overwrite } => {
+                Self::Folder(Arc::new(Incoming::open(path, *overwrite, stagers)?))
+            }
+            options::Destination::Servers { addresses, password, tls } => {
+                Self::Servers(Arc::new(Servers::start(addresses, password.as_ref(), tls.as_deref())?))
+            }
+        })
+    }
+
+    /// Whether files can go there: one is written and removed, or a server is
+    /// connected to.
+    async fn probe(&self) -> Result<(), DestinationError> {
+        match self {
+            Self::Folder(incoming) => Ok(incoming.probe().await?),
+            Self::Servers(servers) => servers.probe().await,
+        }
+    }
+}
+
+fn is_of_the_whole_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 /// Why a file is not safe at its destination. It stays at its source.

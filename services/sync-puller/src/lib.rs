@@ -5,14 +5,18 @@
 //! one source or several; a source lists what a buffer holds, a taker fetches
 //! it over one connection, the destination keeps it.
 
+mod bounds;
 mod config;
+mod coordination;
 mod destination;
 mod lookup;
 mod metrics;
+mod objects;
 pub mod options;
 mod orphans;
 mod puller;
 mod report;
+mod rounds;
 mod settle;
 mod site;
 mod source;
@@ -21,26 +25,22 @@ mod taker;
 mod term;
 mod upstream;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use protocol::Deadline;
-use runtime::{
-    drain::Drain,
-    health::Health,
-    http::Http,
-    limits::{Buffers, LEAST},
-    logs, telemetry,
-};
-use security::all_certificates;
+use runtime::{drain::Drain, health::Health, http::Http, logs, telemetry};
+use tokio::{sync::watch, task::JoinSet};
+use transport::Address;
 
 pub use crate::options::Options;
 use crate::{
-    destination::{Central, Destination, Incoming},
+    bounds::Bounds,
+    destination::{Destination, Destinations, Kind, Stagers},
     options::OptionsError,
-    puller::Emptied,
-    site::Site,
-    upstream::Upstream,
+    puller::{Certificates, Puller, Wanted},
+    report::Report,
+    rounds::Emptied,
+    term::{Moment, Term},
 };
 
 /// The whole program under the name `name`.
@@ -72,79 +72,104 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let health = Health::new(drain.watch());
-    let reachable = health.check("destination");
+    let destinations = Arc::new(Destinations::new(Stagers::One, options.http_address.is_some()));
+    let asked = Arc::clone(&destinations);
+    health.ask("destination", move || asked.standing());
     let http = Http::start(options.http_address, &health).await?;
     telemetry::service(&health);
-    let destination = match options.destination {
-        options::Destination::Server { address, password, tls } => {
-            // As the documented sync_timeout and sync_retries.
-            let deadline = Deadline::new(Duration::from_secs(10), 3);
-            Destination::Server(Central(Upstream::start(address, deadline, tls.map(|tls| *tls), password)?))
-        }
-        options::Destination::Folder { path, overwrite } => {
-            let incoming = Incoming::open(&path, overwrite)?;
-            let named = options.sources.iter().flat_map(options::Source::named);
-            incoming.warn_of_orphans(&named.collect::<Vec<_>>());
-            Destination::Folder(Arc::new(incoming))
-        }
-    };
-    let connections: usize = options.sources.iter().map(|source| source.connections).sum();
-    // Two pieces and what is held of a file; small where all at once would be
-    // too much.
-    let room = Buffers::of_this_process().left() / connections.max(1) / 3;
-    let tracker = drain.tracker();
-    let mut pulled = Vec::new();
-    let mut certificates: Vec<_> = destination.check().into_iter().collect();
-    for mut source in options.sources {
-        source.block_size = source.block_size.min(room.max(LEAST / 2));
-        let watch = drain.watch();
-        let once = options.once;
-        let site = Site::new(source, destination.clone(), lookup::system(), once, watch.clone())?;
-        certificates.extend(site.check());
-        pulled.push(tracker.spawn(async move {
-            let work = async {
-                match once {
-                    true => site.pull_once().await,
-                    false => {
-                        site.pull().await;
-                        Emptied::Yes
-                    }
-                }
-            };
-            watch.unless_cut(work).await.unwrap_or(Emptied::No)
-        }));
+    // Held until the end: a folder is ours alone, whether it is in use or not.
+    let used = open_all(&destinations, &options).await?;
+    let bounds = Bounds::new(options.max_connections);
+    let sources = options.sources;
+    let certificates = Certificates::default();
+    if sources.iter().any(|source| source.tls.is_some() || source.destination.has_tls()) {
+        let (all, onward) = (certificates.clone(), Arc::clone(&destinations));
+        health.ask("certificates", move || onward.check_certificates().and_then(|()| all.check()));
     }
-    if let Some(check) = all_certificates(certificates) {
-        health.ask("certificates", check);
-    }
-    // The folder is ours alone until the end, whether it is probed or not.
-    let probed = destination.clone();
-    let probe = move || {
-        let destination = probed.clone();
-        async move { destination.probe().await.map_err(|error| error.to_string()) }
-    };
-    let probing = http.is_on().then(|| reachable.probe(PROBE_EVERY, PROBE_PATIENCE, probe));
-    tracing::info!(sources = pulled.len(), "pulling");
-    let all = async {
-        let mut emptied = true;
-        for source in &mut pulled {
-            emptied &= matches!(source.await, Ok(Emptied::Yes));
-        }
-        emptied
-    };
+    tracing::info!(sources = sources.len(), "pulling");
+    let (tenure, term) = Term::new(Moment::NEVER);
     let watch = drain.watch();
-    let emptied = tokio::select! {
-        emptied = all => emptied,
-        () = watch.started() => !options.once,
+    let tracker = drain.tracker();
+    let emptied = if options.once {
+        let once = pull_once(sources, destinations, bounds, certificates, term);
+        let cut = watch.clone();
+        let mut once = tracker.spawn(async move { cut.unless_cut(once).await.unwrap_or(Emptied::No) });
+        tokio::select! {
+            emptied = &mut once => matches!(emptied, Ok(Emptied::Yes)),
+            () = watch.started() => {
+                tenure.end();
+                false
+            }
+        }
+    } else {
+        let wanted = |options: options::Source| {
+            (options.address.clone(), Wanted { options, report: Report::default() })
+        };
+        let (_sources, sources) = watch::channel(Arc::new(sources.into_iter().map(wanted).collect()));
+        let (_held, held) = watch::channel(Arc::new([(0, term)].into()));
+        let shard_of = Box::new(|_: &Address| 0);
+        let puller = Puller { sources, held, shard_of, destinations, bounds, certificates };
+        let cut = watch.clone();
+        tracker.spawn(async move { cut.clone().unless_cut(puller.run(cut)).await });
+        watch.started().await;
+        true
     };
     drain.finish(options.drain_timeout).await;
-    drop(probing);
     http.end().await;
-    drop(destination);
+    drop(used);
     Ok(emptied)
 }
 
-/// How often the destination is tried, and how long that may last: a folder is
-/// written to, a server connected to.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+/// Opens the destinations of all sources, and warns of what is staged there
+/// for others.
+async fn open_all(destinations: &Destinations, options: &Options) -> anyhow::Result<Vec<Destination>> {
+    let mut used: Vec<&options::Destination> = Vec::new();
+    for source in &options.sources {
+        if !used.contains(&&source.destination) {
+            used.push(&source.destination);
+        }
+    }
+    let mut all = Vec::new();
+    for wanted in used {
+        let destination = destinations.open(wanted).await?;
+        if let Kind::Folder(incoming) = destination.kind() {
+            let sources = options.sources.iter().filter(|source| source.destination == *wanted);
+            incoming.warn_of_orphans(&sources.flat_map(options::Source::named).collect::<Vec<_>>());
+        }
+        all.push(destination);
+    }
+    Ok(all)
+}
+
+/// Pulls each source until it has nothing more; whether nothing is left.
+async fn pull_once(
+    sources: Vec<options::Source>,
+    destinations: Arc<Destinations>,
+    bounds: Bounds,
+    certificates: Certificates,
+    term: Term,
+) -> Emptied {
+    let mut pulled = JoinSet::new();
+    for options in sources {
+        let address = options.address.clone();
+        let made =
+            puller::make(options, &destinations, bounds.clone(), true, term.clone(), Report::default());
+        match made.await {
+            Ok(site) => {
+                certificates.put(&address, site.check());
+                pulled.spawn(site.pull_once());
+            }
+            Err(error) => {
+                tracing::error!(source = %address, error = format!("{error:#}"), "cannot be pulled");
+                pulled.spawn(async { Emptied::No });
+            }
+        }
+    }
+    let mut all = Emptied::Yes;
+    while let Some(one) = pulled.join_next().await {
+        if !matches!(one, Ok(Emptied::Yes)) {
+            all = Emptied::No;
+        }
+    }
+    all
+}

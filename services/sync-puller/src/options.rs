@@ -2,6 +2,7 @@
 //! it can do beyond.
 
 mod arguments;
+mod destination;
 mod tls;
 
 use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -25,8 +26,11 @@ use crate::config::{File, Settings};
 pub struct Options {
     /// The remote buffers, each once.
     pub sources: Vec<Source>,
-    /// Where their files go.
-    pub destination: Destination,
+    /// Where the files of a source go that says nothing else; none where each
+    /// source says it.
+    pub destination: Option<Destination>,
+    /// Connections at once, to all sources together.
+    pub max_connections: usize,
     /// Whether to end after one round.
     pub once: bool,
     /// How long a drain waits for transfers.
@@ -40,7 +44,7 @@ pub struct Options {
 }
 
 /// A remote buffer, and how it is pulled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Where it listens.
     pub address: Address,
@@ -60,6 +64,8 @@ pub struct Source {
     pub mode: Mode,
     /// Bytes of a piece of a body.
     pub block_size: usize,
+    /// Where its files go.
+    pub destination: Destination,
 }
 
 /// How a file is taken from a source.
@@ -75,8 +81,8 @@ pub enum Mode {
     Fast,
 }
 
-/// Where files go.
-#[derive(Debug)]
+/// Where files go. Sources that name the same share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// A folder that a consumer empties.
     Folder {
@@ -85,11 +91,11 @@ pub enum Destination {
         /// Whether a file replaces one of its name and other content.
         overwrite: bool,
     },
-    /// A central Tentacle server.
-    Server {
-        /// Where it listens.
-        address: Address,
-        /// What it wants to be told.
+    /// Central Tentacle servers, by turns.
+    Servers {
+        /// Where they listen; at least one, each once.
+        addresses: Vec<Address>,
+        /// What each wants to be told.
         password: Option<SecretSource>,
         /// The certificates; without them, connections are plain.
         tls: Option<Box<ClientTls>>,
@@ -127,7 +133,8 @@ impl Options {
         let given = Given { layers: layers.clone(), path: path.cloned().unwrap_or_default(), file };
         Ok(Self {
             sources: given.sources()?,
-            destination: given.destination()?,
+            destination: given.general_destination()?,
+            max_connections: layers.get::<u64>("max-connections").map_or(1024, |&most| most as usize),
             once: layers.switch("once"),
             drain_timeout: layers.get("drain-timeout").copied().unwrap_or(Duration::from_secs(25)),
             http_address: layers.get("http-addr").copied(),
@@ -179,12 +186,7 @@ impl Given {
         wrong: &dyn Fn(String) -> OptionsError,
     ) -> Result<Source, OptionsError> {
         let general = &self.file.defaults;
-        let text = own.address.as_deref().unwrap_or_default();
-        let port = self.pick("sync-port", own.port, general.port, 41121);
-        let address = Address::parse(text, port).map_err(|why| wrong(format!("{text:?}: {why}")))?;
-        if port == 0 {
-            return Err(wrong("port: allowed are 1 to 65535".to_owned()));
-        }
+        let address = self.address(own).map_err(wrong)?;
         let bounded = |name: &str, value: u64, most: u64, least: u64| match (least..=most).contains(&value) {
             true => Ok(value),
             false => Err(wrong(format!("{name}: {value}: allowed are {least} to {most}"))),
@@ -212,7 +214,18 @@ impl Given {
             deadline: Deadline::new(timeout, u32::try_from(retries).unwrap_or(u32::MAX)),
             mode: self.mode(own, wrong)?,
             block_size: self.layers.get::<u64>("sync-block-size").map_or(256 * 1024, |&size| size as usize),
+            destination: self.destination(own, wrong)?.ok_or_else(|| self.nowhere())?,
         })
+    }
+
+    /// Where a source that says `own` of itself listens.
+    pub(crate) fn address(&self, own: &Settings) -> Result<Address, String> {
+        let text = own.address.as_deref().unwrap_or_default();
+        let port = self.pick("sync-port", own.port, self.file.defaults.port, 41121);
+        match Address::parse(text, port) {
+            Ok(_) if port == 0 => Err("port: allowed are 1 to 65535".to_owned()),
+            parsed => parsed.map_err(|why| format!("{text:?}: {why}")),
+        }
     }
 
     fn folders(
@@ -263,14 +276,6 @@ impl Given {
         })
     }
 
-    fn forward_password(&self) -> Result<Option<SecretSource>, OptionsError> {
-        let file = &self.file;
-        Ok(match secret_from(&self.layers, "forward-password", "forward-password-file")? {
-            None => self.written("forward_password", &file.forward_password, &file.forward_password_file)?,
-            secret => secret,
-        })
-    }
-
     /// A secret in the YAML file, or in one that it names.
     fn written(
         &self,
@@ -288,44 +293,6 @@ impl Given {
                 Ok(Some(SecretSource::File(path.clone())))
             }
             (secret, None) => Ok(secret.clone().map(SecretSource::Given)),
-        }
-    }
-
-    fn destination(&self) -> Result<Destination, OptionsError> {
-        let forward = self.layers.get::<Address>("forward-to").cloned();
-        let written = self.file.forward_to.as_deref().map(Address::from_str).transpose();
-        let written = written.map_err(|why| self.wrong(&format!("forward_to: {why}")))?;
-        let forward = match self.above("forward-to") {
-            true => forward,
-            // What stands above the file says where to, one way or the other.
-            false if self.above("incoming-dir") => None,
-            false => written.or(forward),
-        };
-        let incoming = self.layers.get::<PathBuf>("incoming-dir").cloned();
-        let path = match self.above("incoming-dir") {
-            true => incoming,
-            false => self.file.incoming_dir.clone().or(incoming),
-        };
-        match (forward, path) {
-            // pandora_server.conf always has an incomingdir: it is no choice.
-            (Some(address), _) => {
-                let tls = self.tls(tls::FORWARD, None, self.file.forward_tls.as_ref());
-                let tls = tls.map_err(|why| self.wrong(&format!("forward_tls: {why}")))?;
-                Ok(Destination::Server {
-                    address,
-                    password: self.forward_password()?,
-                    tls: tls.map(Box::new),
-                })
-            }
-            (None, Some(path)) => {
-                let overwrite = self.layers.switch("overwrite") || self.file.overwrite == Some(true);
-                Ok(Destination::Folder { path, overwrite })
-            }
-            (None, None) => {
-                let none =
-                    "nowhere for the files to go (name the incoming folder, or --forward-to HOST[:PORT])";
-                Err(self.layers.refuse("incoming-dir", none).into())
-            }
         }
     }
 
@@ -349,6 +316,10 @@ impl Given {
     }
 
     fn wrong(&self, why: &str) -> OptionsError {
+        // Options say the same things.
+        if self.path.as_os_str().is_empty() {
+            return OptionsError::File(why.to_owned());
+        }
         OptionsError::File(format!("--config: {}: {why}", self.path.display()))
     }
 }
@@ -358,6 +329,13 @@ impl Source {
     pub(crate) fn named(&self) -> impl Iterator<Item = (Address, String)> {
         let folders = self.folders.iter().map(|folder| folder.name.clone());
         std::iter::once(String::new()).chain(folders).map(|folder| (self.address.clone(), folder))
+    }
+}
+
+impl Destination {
+    /// Whether certificates are looked at on the way there.
+    pub(crate) fn has_tls(&self) -> bool {
+        matches!(self, Self::Servers { tls: Some(_), .. })
     }
 }
 

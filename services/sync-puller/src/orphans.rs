@@ -73,22 +73,26 @@ impl Orphans {
         let mut state = self.state.lock().await;
         let (incoming, source) = (Arc::clone(&self.incoming), self.source.clone());
         let (folders, homes) = (self.folders.clone(), current.clone());
+        let known: BTreeSet<_> = state.homes.keys().copied().collect();
         let found = spawn_blocking(move || {
             let mut found = Vec::new();
             for home in incoming.homes(&source).into_iter().filter(|home| !homes.contains(home)) {
                 if incoming.forget_if_empty(&source, home) {
                     continue;
                 }
-                let intakes = folders.iter().map(|folder| incoming.intake(&source, home, folder));
-                found.push((home, intakes.collect::<anyhow::Result<Vec<_>>>()?));
+                let intakes = match known.contains(&home) {
+                    true => None,
+                    false => Some(incoming.take_over(&source, home, &folders)?),
+                };
+                found.push((home, intakes));
             }
             anyhow::Ok(found)
         });
         let mut before = std::mem::take(&mut state.homes);
         for (home, intakes) in found.await?? {
-            let new = || Orphan { since: Instant::now(), intakes, denied: HashMap::new() };
-            let orphan = before.remove(&home).unwrap_or_else(new);
-            state.homes.insert(home, orphan);
+            let new = |intakes| Orphan { since: Instant::now(), intakes, denied: HashMap::new() };
+            let orphan = intakes.map(new).or_else(|| before.remove(&home));
+            state.homes.extend(orphan.map(|orphan| (home, orphan)));
         }
         state.current = current;
         Ok(())
@@ -193,6 +197,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::destination::Stagers;
 
     const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -202,9 +207,9 @@ mod tests {
 
     /// `a.data` is staged for the buffer 9, which is gone.
     async fn orphans(folder: &TempDir, current: &[Home]) -> Orphans {
-        let incoming = Arc::new(Incoming::open(folder.path(), false).unwrap());
+        let incoming = Arc::new(Incoming::open(folder.path(), false, Stagers::One).unwrap());
         let source: Address = "buffers".parse().unwrap();
-        let staged = folder.path().join(".tentacle~sync/buffers%3A41121@10.0.0.9/files");
+        let staged = folder.path().join(".tentacle~sync/buffers%3A41121/10.0.0.9/files");
         std::fs::create_dir_all(&staged).unwrap();
         std::fs::write(staged.join("a.data"), "hello").unwrap();
         let orphans = Orphans::new(source, vec![String::new()], incoming, TEN_MINUTES);

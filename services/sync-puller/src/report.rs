@@ -64,6 +64,11 @@ impl Default for Report {
 }
 
 impl Report {
+    /// Whether it is the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// To be told of each change.
     pub(crate) fn watch(&self) -> watch::Receiver<Standing> {
         self.0.standing.subscribe()

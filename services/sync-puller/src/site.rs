@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use runtime::drain::DrainWatch;
 use security::CertificateCheck;
 use tokio::{
     sync::watch,
@@ -17,12 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    destination::Destination,
+    bounds::Bounds,
+    destination::{Destination, Kind},
     lookup::{Buffers, Home, Lookups, Resolver, buffers},
     options,
     orphans::Orphans,
-    puller::{self, Emptied},
+    report::Report,
+    rounds::{self, Emptied},
     source::Source,
+    term::Term,
     upstream::Upstream,
 };
 
@@ -31,10 +33,12 @@ pub(crate) struct Site {
     options: options::Source,
     upstream: Upstream,
     destination: Destination,
+    bounds: Bounds,
     /// Where nothing is staged, there are none.
     orphans: Option<Arc<Orphans>>,
     resolver: Resolver,
-    drain: DrainWatch,
+    term: Term,
+    report: Report,
     /// What the name stands for.
     wanted: Buffers,
     /// What is being pulled.
@@ -56,9 +60,11 @@ impl Site {
     pub(crate) fn new(
         options: options::Source,
         destination: Destination,
+        bounds: Bounds,
         resolver: Resolver,
         once: bool,
-        drain: DrainWatch,
+        term: Term,
+        report: Report,
     ) -> anyhow::Result<Self> {
         let upstream = Upstream::start(
             options.address.clone(),
@@ -66,9 +72,9 @@ impl Site {
             options.tls.clone(),
             options.password.clone(),
         )?;
-        let orphans = match &destination {
-            Destination::Server(_) => None,
-            Destination::Folder(incoming) => {
+        let orphans = match destination.kind() {
+            Kind::Servers(_) => None,
+            Kind::Folder(incoming) => {
                 let folders = options.named().map(|(_, folder)| folder).collect();
                 // One round cannot wait for anything to come back.
                 let patience = if once { Duration::ZERO } else { COMES_BACK_WITHIN };
@@ -80,9 +86,11 @@ impl Site {
             options,
             upstream,
             destination,
+            bounds,
             orphans,
             resolver,
-            drain,
+            term,
+            report,
             wanted: Buffers::new(),
             pulled: Vec::new(),
             tasks: JoinSet::new(),
@@ -95,14 +103,18 @@ impl Site {
         self.upstream.check()
     }
 
-    /// Pulls for good, until the drain starts.
-    pub(crate) async fn pull(mut self) {
+    /// Pulls until the term ends; begins after `first`.
+    pub(crate) async fn pull(mut self, first: Duration) {
         let pause = self.options.interval.min(LOOK_UP_EVERY);
         let patience = self.options.deadline.as_duration();
         let mut lookups =
             Lookups::new(self.options.address.clone(), Arc::clone(&self.resolver), pause, patience);
         let is_name = self.options.address.host.parse::<IpAddr>().is_err();
-        let drain = self.drain.clone();
+        let term = self.term.clone();
+        tokio::select! {
+            () = tokio::time::sleep(first) => {}
+            () = term.ending() => return,
+        }
         loop {
             tokio::select! {
                 wanted = lookups.changed(), if is_name || self.wanted.is_empty() => {
@@ -112,10 +124,11 @@ impl Site {
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 // What could not be started is tried again.
                 () = tokio::time::sleep(pause), if self.pulled.len() < self.wanted.len() => {}
-                () = drain.started() => break,
+                () = term.ending() => break,
             }
             self.follow().await;
         }
+        drop(lookups);
         while self.tasks.join_next().await.is_some() {}
     }
 
@@ -195,17 +208,17 @@ impl Site {
     async fn start(&mut self, home: Home, addresses: Vec<SocketAddr>, once: bool) -> anyhow::Result<()> {
         let (options, destination) = (self.options.clone(), self.destination.clone());
         let (upstream, orphans) = (self.upstream.at(addresses.clone()), self.orphans.clone());
-        let drain = self.drain.clone();
+        let (bounds, term) = (self.bounds.clone(), self.term.clone());
         let opening =
-            spawn_blocking(move || Source::new(options, upstream, home, &destination, orphans, drain));
+            spawn_blocking(move || Source::new(options, upstream, home, destination, orphans, bounds, term));
         let source = opening.await??;
         let (stays, gone) = watch::channel(());
-        let drain = self.drain.clone();
+        let report = self.report.clone();
         let task = self.tasks.spawn(async move {
             match once {
-                true => puller::pull_once(source, drain).await,
+                true => rounds::pull_once(source).await,
                 false => {
-                    puller::pull(source, drain, gone).await;
+                    rounds::pull(source, report, gone).await;
                     Emptied::Yes
                 }
             }
@@ -238,7 +251,7 @@ impl Site {
 }
 
 /// How often a name is looked up, at least.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// How long what is staged for an address that is gone waits for its buffer to
 /// come back at another one: a pod of a node that failed is given up after

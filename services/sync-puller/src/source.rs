@@ -11,15 +11,17 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use protocol::{ClientError, ConnectionError, FileName, NameRules};
-use runtime::{drain::DrainWatch, telemetry::SPANS};
+use protocol::{ClientError, ConnectionError, FileName, NameRules, Verb};
+use runtime::telemetry::SPANS;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
 };
 
 use crate::{
-    destination::{CentralSession, Destination, DestinationError, Intake},
+    bounds::{Bounds, Line, Names, Turn},
+    destination::{Central, CentralSession, Destination, DestinationError, Intake, Kind},
     lookup::Home,
     metrics::Figures,
     options::{self, Mode},
@@ -27,6 +29,7 @@ use crate::{
     settle,
     suspects::Suspects,
     taker::{TakeError, Taken, Taker, Tally, Way},
+    term::Term,
     upstream::{self, Session, Upstream, UpstreamError},
 };
 
@@ -40,14 +43,19 @@ pub(crate) struct Source {
     home: Home,
     orphans: Option<Arc<Orphans>>,
     folders: Vec<Remote>,
+    destination: Destination,
     way: Onward,
+    bounds: Bounds,
+    line: Line,
     /// What was found out about the server, and when.
     server: Option<(Server, Instant)>,
     suspects: Suspects,
     /// So that a round says what is wrong with a listing when it changes.
     said: (usize, usize),
+    /// Whether the last round held a part of the names, and none of them came.
+    fruitless: bool,
     /// Ends a round after the files that are under way.
-    drain: DrainWatch,
+    pub(crate) term: Term,
     pub(crate) figures: Arc<Figures>,
 }
 
@@ -55,7 +63,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Round {
     pub(crate) tally: Tally,
-    /// Names that were listed and could not be taken.
+    /// Names that were listed and not taken.
     pub(crate) left: usize,
     pub(crate) end: Result<(), SourceError>,
 }
@@ -99,7 +107,7 @@ struct Remote {
 enum Onward {
     /// One intake a folder, in the order of the folders.
     Folder(Vec<Intake>),
-    Server(crate::destination::Central),
+    Servers(Central),
 }
 
 /// A name to be taken, and the folder that it is in, by number.
@@ -112,11 +120,27 @@ pub(crate) struct Item {
 /// What there is to take.
 struct Listed {
     items: Vec<Item>,
+    /// Holds their place.
+    _names: Names,
+    /// How many more than a round may hold are there.
+    more: usize,
     /// Whether to take it the safe way.
     safe: bool,
     /// Whether everything that was staged and forgotten is published. A folder
     /// where it is not has none of the items.
     settled: Result<(), DestinationError>,
+}
+
+impl SourceError {
+    /// What the disk of the destination said.
+    pub(crate) fn disk(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Destination(DestinationError::Disk(error))
+            | Self::Take { error: TakeError::Destination(DestinationError::Disk(error)), .. }
+            | Self::Settle(TakeError::Destination(DestinationError::Disk(error))) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl Source {
@@ -125,20 +149,20 @@ impl Source {
         options: options::Source,
         upstream: Upstream,
         home: Home,
-        destination: &Destination,
+        destination: Destination,
         orphans: Option<Arc<Orphans>>,
-        drain: DrainWatch,
+        bounds: Bounds,
+        term: Term,
     ) -> anyhow::Result<Self> {
         let root = Remote { name: String::new(), argument: String::new() };
         let named =
             options.folders.iter().map(|f| Remote { name: f.name.clone(), argument: f.argument.clone() });
         let folders: Vec<_> = std::iter::once(root).chain(named).collect();
-        let way = match destination {
-            Destination::Server(central) => Onward::Server(central.clone()),
-            Destination::Folder(incoming) => {
-                let intakes =
-                    folders.iter().map(|folder| incoming.intake(&options.address, home, &folder.name));
-                Onward::Folder(intakes.collect::<Result<_, _>>()?)
+        let way = match destination.kind() {
+            Kind::Servers(servers) => Onward::Servers(Central::new(Arc::clone(servers))),
+            Kind::Folder(incoming) => {
+                let names: Vec<_> = folders.iter().map(|folder| folder.name.clone()).collect();
+                Onward::Folder(incoming.take_over(&options.address, home, &names)?)
             }
         };
         let shown = match home {
@@ -153,11 +177,15 @@ impl Source {
             home,
             orphans,
             folders,
+            destination,
             way,
+            bounds,
+            line: Line::default(),
             server: None,
             suspects: Suspects::default(),
             said: (0, 0),
-            drain,
+            fruitless: false,
+            term,
         })
     }
 
@@ -194,17 +222,38 @@ impl Source {
         round
     }
 
+    /// Waits while its destination takes no files.
+    pub(crate) async fn may_go_on(&self) {
+        self.destination.takes_files().await;
+    }
+
+    /// A round has failed: whether that is because its destination takes no
+    /// files, and it will be waited for.
+    pub(crate) async fn is_paused_by(&self, error: &SourceError) -> bool {
+        if let SourceError::Destination(error) | SourceError::Settle(TakeError::Destination(error)) = error {
+            self.destination.failed(error).await;
+        }
+        self.destination.is_closed()
+    }
+
     async fn list_and_take(&mut self) -> Round {
         let span = tracing::info_span!(target: SPANS, "listing", tentacle.source = self.shown);
-        let Listed { items, safe, settled } = match self.list().instrument(span).await {
+        let listed = match self.list().instrument(span).await {
             Ok(listed) => listed,
             Err(error) => return Round { tally: Tally::default(), left: 0, end: Err(error) },
         };
-        let (items, left_alone) = self.suspects.sort(items);
-        self.figures.listed(items.len() + left_alone + self.said.0);
+        let Listed { items, _names, more, safe, settled } = listed;
+        if let Onward::Servers(central) = &self.way
+            && more == 0
+        {
+            central.doubts.keep(items.iter().map(|item| &item.name));
+        }
+        let (items, left_alone) = self.suspects.sort(items, more == 0);
+        self.figures.listed(items.len() + left_alone + self.said.0 + more);
         let mut round = self.take_all(&items, safe).await;
         // Names that are refused here are left too.
-        round.left += left_alone + self.said.0;
+        round.left += left_alone + self.said.0 + more;
+        self.fruitless = more > 0 && round.tally.files == 0;
         round.end = round.end.and(settled.map_err(SourceError::from));
         if let Onward::Folder(intakes) = &self.way
             && round.tally.files > 0
@@ -220,12 +269,15 @@ impl Source {
 
     /// Asks for the names in all folders, and settles what is staged.
     async fn list(&mut self) -> Result<Listed, SourceError> {
+        let (mut names, mut settled) = (self.bounds.names(), Ok(()));
+        let (mut items, mut seen, mut unusable, mut more) = (Vec::new(), HashSet::new(), 0, 0);
+        let Some(_turn) = self.turn().await else {
+            return Ok(Listed { items, _names: names, more, safe: true, settled });
+        };
         let (mut session, safe) = self.greet().await?;
-        let (rules, mut settled) = (NameRules::default(), Ok(()));
-        let (mut items, mut seen, mut unusable) = (Vec::new(), HashSet::new(), 0);
+        let rules = NameRules::default();
         for (folder, remote) in self.folders.iter().enumerate() {
-            let listed = session.list(remote.argument.as_bytes(), MAX_LISTING).await;
-            let listed = match listed {
+            let (listed, _long) = match self.list_folder(&mut session, &remote.argument).await {
                 Err(ClientError::Connection(ConnectionError::Closed)) if folder == 0 => {
                     return Err(SourceError::NotServed);
                 }
@@ -247,12 +299,19 @@ impl Source {
                     orphans.settle(&mut session, own, folder, &listed, intake).await?;
                 }
             }
-            for line in listed {
-                match self.usable(&rules, &line, safe) {
-                    Usable::Yes(name) if seen.insert(name.clone()) => items.push(Item { name, folder }),
+            // The same part again would keep the rest back for ever.
+            let first = if self.fruitless { fastrand::usize(..listed.len().max(1)) } else { 0 };
+            for line in listed[first..].iter().chain(&listed[..first]) {
+                match self.usable(&rules, line, safe) {
                     // Without filters, a source lists its root for every
                     // argument; and what it lists twice is one file.
-                    Usable::Yes(_) | Usable::Folder => {}
+                    Usable::Yes(name) if seen.contains(&name) => {}
+                    Usable::Yes(name) if names.has_room() => {
+                        seen.insert(name.clone());
+                        items.push(Item { name, folder });
+                    }
+                    Usable::Yes(_) => more += 1,
+                    Usable::Folder => {}
                     Usable::No => unusable += 1,
                 }
             }
@@ -262,40 +321,53 @@ impl Source {
             tracing::warn!(source = %self.shown, names = unusable, "the source lists names that are refused here");
         }
         self.said.0 = unusable;
-        Ok(Listed { items, safe, settled })
+        Ok(Listed { items, _names: names, more, safe, settled })
+    }
+
+    /// The names that the source lists for `argument`. A long listing waits
+    /// until no other is held, by what is returned beside it.
+    async fn list_folder(
+        &self,
+        session: &mut Session,
+        argument: &str,
+    ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), ClientError> {
+        match session.list(argument.as_bytes(), SHORT_LISTING).await {
+            Err(ClientError::ListTooLong { .. }) => {
+                session.decline(Verb::Ls).await?;
+                let alone = self.bounds.long_listing().await;
+                Ok((session.list(argument.as_bytes(), MAX_LISTING).await?, Some(alone)))
+            }
+            listed => Ok((listed?, None)),
+        }
+    }
+
+    /// Waits for a connection; none when the term ends.
+    async fn turn(&self) -> Option<Turn> {
+        tokio::select! {
+            turn = self.bounds.turn(&self.line) => Some(turn),
+            () = self.term.ending() => None,
+        }
     }
 
     /// Takes all of `items`, over several connections.
     async fn take_all(&mut self, items: &[Item], safe: bool) -> Round {
-        let next = AtomicUsize::new(0);
-        let (refused, unwanted) = (Mutex::default(), Mutex::default());
+        let (next, not_taken) = (AtomicUsize::new(0), NotTaken::default());
         let connections = self.options.connections.min(items.len());
-        let workers = (0..connections).map(|_| {
-            let span = tracing::info_span!(
-                target: SPANS,
-                "connection",
-                otel.kind = "client",
-                tentacle.source = self.shown,
-                server.address = %self.options.address,
-                network.transport = "tcp",
-                tentacle.outcome = Empty,
-                tentacle.reason = Empty,
-            );
-            self.work(items, &next, (&refused, &unwanted), safe).instrument(span)
-        });
+        let workers = (0..connections).map(|_| self.work(items, &next, &not_taken, safe));
         let ends = join_all(workers).await;
         let mut round = Round { tally: Tally::default(), left: 0, end: Ok(()) };
         for (tally, end) in ends {
-            round.tally.files += tally.files;
-            round.tally.bytes += tally.bytes;
+            round.tally.add(tally);
             if let Err(error) = end {
                 if let SourceError::Take { name, .. } = &error {
                     self.suspects.failed(name.clone());
                 }
-                round.end = round.end.and(Err(error));
+                // What concerns all files is more than what concerns one.
+                let keep = round.end.is_err() && !matches!(error, SourceError::Destination(_));
+                round.end = if keep { round.end } else { Err(error) };
             }
         }
-        let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (refused, unwanted, waiting) = not_taken.into_inner();
         // A name without a dot is a folder of the filters, as a rule.
         let (left, folders): (Vec<_>, Vec<_>) =
             refused.into_iter().partition(|name: &FileName| name.as_bytes().contains(&b'.'));
@@ -308,20 +380,53 @@ impl Source {
             tracing::warn!(source = %self.shown, names = left.len(), %first, "the source lists files that it does not hand out");
         }
         self.said.1 = left.len();
-        let unwanted = unwanted.into_inner().unwrap_or_else(PoisonError::into_inner);
-        round.left = left.len() + unwanted.len();
+        round.left = left.len() + unwanted.len() + waiting;
         for name in unwanted {
             self.suspects.failed(name);
         }
         round
     }
 
-    /// One connection's share.
+    /// One connection's share: as many turns as it takes.
     async fn work(
         &self,
         items: &[Item],
         next: &AtomicUsize,
-        (refused, unwanted): (&Mutex<Vec<FileName>>, &Mutex<Vec<FileName>>),
+        not_taken: &NotTaken,
+        safe: bool,
+    ) -> (Tally, Result<(), SourceError>) {
+        let mut tally = Tally::default();
+        // Others may take the rest while this one waits.
+        while next.load(Relaxed) < items.len()
+            && let Some(turn) = self.turn().await
+            && next.load(Relaxed) < items.len()
+        {
+            let span = tracing::info_span!(
+                target: SPANS,
+                "connection",
+                otel.kind = "client",
+                tentacle.source = self.shown,
+                server.address = %self.options.address,
+                network.transport = "tcp",
+                tentacle.outcome = Empty,
+                tentacle.reason = Empty,
+            );
+            let (taken, end) = self.take_in(&turn, items, next, not_taken, safe).instrument(span).await;
+            tally.add(taken);
+            if end.is_err() {
+                return (tally, end);
+            }
+        }
+        (tally, Ok(()))
+    }
+
+    /// Takes files over one connection, for as long as its turn lasts.
+    async fn take_in(
+        &self,
+        turn: &Turn,
+        items: &[Item],
+        next: &AtomicUsize,
+        not_taken: &NotTaken,
         safe: bool,
     ) -> (Tally, Result<(), SourceError>) {
         let session = match self.connect().await {
@@ -333,22 +438,19 @@ impl Source {
                 return (Tally::default(), Err(error.into()));
             }
         };
-        let mut taker = Taker::new(session, safe, self.options.block_size);
+        let (_room, piece) = self.bounds.body(self.options.block_size);
+        let mut taker = Taker::new(session, safe, piece, self.term.clone());
         let mut central = match &self.way {
-            Onward::Server(central) => Some(central.session()),
+            Onward::Servers(central) => Some(central.session()),
             Onward::Folder(_) => None,
         };
-        while let Some(item) = items.get(next.fetch_add(1, Relaxed))
-            && !self.drain.is_started()
+        while !turn.is_over()
+            && !self.term.is_ending()
+            && let Some(item) = items.get(next.fetch_add(1, Relaxed))
         {
             match taker.take(&item.name, self.way_of(item, &mut central)).await {
                 Ok(Taken::Yes) => {}
-                Ok(Taken::Refused) => {
-                    refused.lock().unwrap_or_else(PoisonError::into_inner).push(item.name.clone())
-                }
-                Ok(Taken::Unwanted) => {
-                    unwanted.lock().unwrap_or_else(PoisonError::into_inner).push(item.name.clone())
-                }
+                Ok(why) => not_taken.push(&item.name, why),
                 Err(TakeError::Destination(error)) => return (taker.tally, Err(error.into())),
                 Err(error) => {
                     Span::current()
@@ -369,8 +471,8 @@ impl Source {
     fn way_of<'a>(&'a self, item: &Item, central: &'a mut Option<CentralSession>) -> Way<'a> {
         match (&self.way, central) {
             (Onward::Folder(intakes), _) => Way::Folder(&intakes[item.folder]),
-            (Onward::Server(_), Some(central)) => Way::Server(central),
-            (Onward::Server(_), None) => unreachable!("a connection to the server goes with the way there"),
+            (Onward::Servers(_), Some(central)) => Way::Server(central),
+            (Onward::Servers(_), None) => unreachable!("a connection to the server goes with the way there"),
         }
     }
 
@@ -432,6 +534,28 @@ impl Source {
     }
 }
 
+/// What was listed and did not come, of all connections.
+#[derive(Default)]
+struct NotTaken(Mutex<(Vec<FileName>, Vec<FileName>, usize)>);
+
+impl NotTaken {
+    fn push(&self, name: &FileName, why: Taken) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Taken::Yes => {}
+            Taken::Refused => all.0.push(name.clone()),
+            Taken::Unwanted => all.1.push(name.clone()),
+            Taken::Waits => all.2 += 1,
+        }
+    }
+
+    /// What the source refused, what no server took, and how many wait for a
+    /// server.
+    fn into_inner(self) -> (Vec<FileName>, Vec<FileName>, usize) {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a line of a listing is good for.
 enum Usable {
     Yes(FileName),
@@ -441,6 +565,10 @@ enum Usable {
 
 /// The folders of the documented filters.
 const DOCUMENTED_FOLDERS: [&str; 6] = ["conf", "md5", "collections", "trans", "commands", "agent"];
+
+/// Bytes of a listing that many sources may hold at once: some ten thousand
+/// names.
+const SHORT_LISTING: u64 = 512 << 10;
 
 /// Bytes of a listing: some million names.
 const MAX_LISTING: u64 = 256 << 20;

@@ -25,13 +25,15 @@ enum Suspect {
 impl Suspects {
     /// The names to take now, those last on which a connection ended once;
     /// and how many files are left alone. What is listed no more is
-    /// forgotten.
-    pub(crate) fn sort(&mut self, items: Vec<Item>) -> (Vec<Item>, usize) {
+    /// forgotten, unless these are not `all`.
+    pub(crate) fn sort(&mut self, items: Vec<Item>, all: bool) -> (Vec<Item>, usize) {
         if self.0.is_empty() {
             return (items, 0);
         }
-        let listed: HashSet<&FileName> = items.iter().map(|item| &item.name).collect();
-        self.0.retain(|name, _| listed.contains(name));
+        if all {
+            let listed: HashSet<&FileName> = items.iter().map(|item| &item.name).collect();
+            self.0.retain(|name, _| listed.contains(name));
+        }
         let (now, mut left_alone) = (Instant::now(), 0);
         let (mut fit, mut suspect) = (Vec::with_capacity(items.len()), Vec::new());
         for item in items {
@@ -89,7 +91,7 @@ mod tests {
     }
 
     fn sorted(suspects: &mut Suspects, names: &[&str]) -> (Vec<String>, usize) {
-        let (items, left_alone) = suspects.sort(items(names));
+        let (items, left_alone) = suspects.sort(items(names), true);
         (items.iter().map(|item| item.name.to_string()).collect(), left_alone)
     }
 
@@ -107,6 +109,16 @@ mod tests {
         for _ in 0..100 {
             suspects.failed(bad.clone());
         }
+    }
+
+    #[test]
+    fn what_is_not_among_a_part_of_the_names_is_not_forgotten() {
+        let mut suspects = Suspects::default();
+        let bad = items(&["a"]).remove(0).name;
+        suspects.failed(bad.clone());
+        suspects.failed(bad);
+        suspects.sort(items(&["b"]), false);
+        assert_eq!(sorted(&mut suspects, &["a", "b"]), (vec!["b".to_owned()], 1));
     }
 
     #[test]

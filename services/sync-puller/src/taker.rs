@@ -23,7 +23,10 @@ use tracing::{
 };
 
 use crate::{
-    destination::{CentralSession, DestinationError, Digest, Intake, Offer, digest_of, digest_of_body},
+    destination::{
+        CentralSession, DestinationError, Digest, Doubts, Intake, Offer, digest_of, digest_of_body,
+    },
+    term::Term,
     upstream::Session,
 };
 
@@ -37,6 +40,8 @@ pub(crate) struct Taker {
     /// command; the answer to that shows that it has, but for an `MV SIZE`:
     /// the body behind it does.
     unsettled: Option<Unsettled>,
+    /// Over, no further command is given: somebody else may give them.
+    term: Term,
     pub(crate) tally: Tally,
 }
 
@@ -65,6 +70,8 @@ pub(crate) enum Taken {
     Refused,
     /// The central server does not take it.
     Unwanted,
+    /// A central server that is away may have it.
+    Waits,
 }
 
 /// Why a connection is of no more use.
@@ -78,6 +85,8 @@ pub(crate) enum TakeError {
     Overwritten,
     #[error("the central server was given another file of this name meanwhile")]
     NameTaken,
+    #[error("the right to pull it could not be extended in time")]
+    TermOver,
 }
 
 #[derive(Debug)]
@@ -85,8 +94,16 @@ struct Unsettled {
     name: FileName,
     bytes: u64,
     digest: Digest,
-    /// Where it is staged; on a server, a file is published with its receipt.
-    staged: Option<(Intake, EntryName)>,
+    held: Held,
+}
+
+/// Where a file is that its source may still have.
+#[derive(Debug)]
+enum Held {
+    /// Not published.
+    Staged(Intake, EntryName),
+    /// On a server, and published with its receipt.
+    Sent(Doubts),
 }
 
 /// What became of a file on its way to a central server.
@@ -106,9 +123,16 @@ struct Fetched {
     digest: Digest,
 }
 
+impl Tally {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.files += more.files;
+        self.bytes += more.bytes;
+    }
+}
+
 impl Taker {
-    pub(crate) fn new(session: Session, safe: bool, block_size: usize) -> Self {
-        Self { session, safe, block_size, unsettled: None, tally: Tally::default() }
+    pub(crate) fn new(session: Session, safe: bool, block_size: usize, term: Term) -> Self {
+        Self { session, safe, block_size, unsettled: None, term, tally: Tally::default() }
     }
 
     /// Takes one file.
@@ -126,7 +150,7 @@ impl Taker {
         let outcome = match &taken {
             Ok(Taken::Yes) => "ok",
             Ok(Taken::Refused) => "refused",
-            Ok(Taken::Unwanted) => "unwanted",
+            Ok(Taken::Unwanted | Taken::Waits) => "unwanted",
             Err(_) => "failed",
         };
         if !matches!(taken, Ok(Taken::Yes)) {
@@ -140,7 +164,10 @@ impl Taker {
         if let (Ok(Taken::Yes), Some(fetched)) = (&taken, &self.unsettled) {
             FILES.whole(COMMAND.as_str(), Direction::In, fetched.bytes, began);
             span.record("file.size", fetched.bytes);
-            let step = if fetched.staged.is_some() { "file fetched" } else { "file forwarded" };
+            let step = match fetched.held {
+                Held::Staged(..) => "file fetched",
+                Held::Sent(_) => "file forwarded",
+            };
             span.in_scope(|| drop(record(step, &fetched.name, &fetched.digest, fetched.bytes, at)));
         }
         taken
@@ -158,7 +185,7 @@ impl Taker {
     /// Settles the last file, and says good-bye.
     pub(crate) async fn end(mut self) -> (Tally, Result<(), TakeError>) {
         let settled = self.settle_last().await;
-        if settled.is_ok() {
+        if settled.is_ok() && !self.term.is_over() {
             let _ = self.session.quit().await;
         }
         (self.tally, settled)
@@ -171,8 +198,8 @@ impl Taker {
         let fetched = self.fetch(Verb::Mv, size, intake).await?;
         let digest = fetched.digest;
         intake.stage(fetched.draft, fetched.last, &digest, &entry).await?;
-        let staged = Some((intake.clone(), entry));
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, staged });
+        let held = Held::Staged(intake.clone(), entry);
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, held });
         Ok(Taken::Yes)
     }
 
@@ -189,8 +216,8 @@ impl Taker {
         let moved = self.fetch(Verb::Mv, size, intake).await?;
         let digest = moved.digest;
         intake.stage(moved.draft, moved.last, &digest, &entry).await?;
-        let staged = Some((intake.clone(), entry));
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, staged });
+        let held = Held::Staged(intake.clone(), entry);
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes: size, digest, held });
         Ok(Taken::Yes)
     }
 
@@ -204,7 +231,8 @@ impl Taker {
             Forwarded::Whole { bytes, digest } => (bytes, digest),
             Forwarded::Not(taken) => return Ok(taken),
         };
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, staged: None });
+        let held = Held::Sent(server.doubts());
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, held });
         Ok(Taken::Yes)
     }
 
@@ -232,7 +260,8 @@ impl Taker {
         if copied != digest {
             server.deliver(name, bytes, &mut held).await?;
         }
-        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, staged: None });
+        let held = Held::Sent(server.doubts());
+        self.unsettled = Some(Unsettled { name: name.clone(), bytes, digest, held });
         Ok(Taken::Yes)
     }
 
@@ -244,6 +273,9 @@ impl Taker {
         name: &FileName,
         server: &mut CentralSession,
     ) -> Result<Forwarded, TakeError> {
+        if !server.begin(name).await {
+            return Ok(Forwarded::Not(Taken::Waits));
+        }
         for number in 1.. {
             let target = CentralSession::numbered(name, number);
             let Some(bytes) = self.asked(verb, name).await? else { return Ok(REFUSED) };
@@ -348,6 +380,9 @@ impl Taker {
     /// answer shows that the source has forgotten the last file, but for an
     /// `MV SIZE` with a body to come.
     async fn asked(&mut self, verb: Verb, name: &FileName) -> Result<Option<u64>, TakeError> {
+        if self.term.is_over() {
+            return Err(TakeError::TermOver);
+        }
         let answer = match verb {
             Verb::Mv => self.session.take(name).await,
             _ => self.session.receive(name, Form::Plain).await,
@@ -373,10 +408,13 @@ impl Taker {
     async fn settle(&mut self) -> Result<(), TakeError> {
         let Some(last) = self.unsettled.take() else { return Ok(()) };
         let mut journey = None;
-        if let Some((intake, entry)) = &last.staged {
-            let at = SystemTime::now();
-            intake.publish(entry).await?;
-            journey = record("file published", &last.name, &last.digest, last.bytes, at);
+        match &last.held {
+            Held::Staged(intake, entry) => {
+                let at = SystemTime::now();
+                intake.publish(entry).await?;
+                journey = record("file published", &last.name, &last.digest, last.bytes, at);
+            }
+            Held::Sent(doubts) => doubts.settled(&last.name),
         }
         self.tally.files += 1;
         self.tally.bytes += last.bytes;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The right to pull. Cheap to clone: the clones are the same term, and it is
@@ -63,33 +63,24 @@ impl Term {
         (ending.clone(), Self { ending, ..self.clone() })
     }
 
+    /// Whether it is that term, or a part of it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.until, &other.until)
+    }
+
     /// Whether no further file may be begun.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_cancelled() || self.is_over()
     }
 
-    /// Waits until no further file may be begun.
+    /// Waits until it is asked back.
     pub(crate) async fn ending(&self) {
-        tokio::select! {
-            () = self.ending.cancelled() => {}
-            () = self.over() => {}
-        }
+        self.ending.cancelled().await;
     }
 
     /// Whether no further command may be given: somebody else may pull now.
     pub(crate) fn is_over(&self) -> bool {
         Moment::now() >= self.until.get()
-    }
-
-    /// Waits until no further command may be given.
-    pub(crate) async fn over(&self) {
-        loop {
-            match self.until.get().after(Moment::now()) {
-                Duration::ZERO => return,
-                // It may be extended meanwhile.
-                left => sleep(left.min(LONGEST_SLEEP)).await,
-            }
-        }
     }
 }
 
@@ -148,9 +139,6 @@ impl Until {
     }
 }
 
-/// Tokio's clock stands still while the machine sleeps.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -163,15 +151,14 @@ mod tests {
         poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
     }
 
-    #[tokio::test]
-    async fn a_term_that_is_not_extended_is_over() {
-        let (tenure, term) = Term::new(Moment::now().plus(Duration::from_millis(50)));
-        assert!(!term.is_over() && !term.is_ending());
-        tenure.extend(Moment::now().plus(Duration::from_millis(200)));
-        let began = Moment::now();
-        term.over().await;
-        assert!(Moment::now().after(began) >= Duration::from_millis(150));
+    #[test]
+    fn a_term_that_is_not_extended_is_over() {
+        let (tenure, term) = Term::new(Moment::now());
         assert!(term.is_over() && term.is_ending());
+        tenure.extend(Moment::now().plus(Duration::from_secs(600)));
+        assert!(!term.is_over() && !term.is_ending());
+        tenure.extend(Moment::now());
+        assert!(term.part().1.is_over());
     }
 
     #[tokio::test]

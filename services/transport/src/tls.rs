@@ -23,7 +23,7 @@ use rustls::{
 pub(crate) use self::error::in_words;
 pub use self::{
     error::{HandshakeError, Side},
-    files::{Authorities, FileError, Identity, Validity, validities},
+    files::{Authorities, Identity, Pem, PemError, Validity, validities},
     handshake::{accept, check_server_dates, connect, is_server_name},
     verify::{NameCheck, ServerCheck, has_alternative_names, names_of},
 };

@@ -16,6 +16,7 @@ mod puller;
 mod relay;
 mod row;
 mod server;
+mod sites;
 mod small;
 mod telemetry;
 mod tls;
@@ -52,6 +53,7 @@ fn rows() -> Vec<Row> {
         small::idle_rows(),
         tls::rows(),
         puller::rows(),
+        sites::rows(),
         proxy::rows(),
         telemetry::rows(),
     ]

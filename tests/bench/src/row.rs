@@ -40,6 +40,8 @@ pub(crate) enum Bound {
     /// MB of memory.
     Megabytes(f64),
     Seconds(f64),
+    /// Of one core.
+    Percent(f64),
 }
 
 /// Where and how long to measure.
@@ -135,7 +137,7 @@ impl Bound {
     fn rounds(self, stage: &Stage) -> usize {
         match self {
             _ if stage.quick => 1,
-            Self::Megabytes(_) | Self::Seconds(_) => 1,
+            Self::Megabytes(_) | Self::Seconds(_) | Self::Percent(_) => 1,
             Self::TimesDisk(_) | Self::FilesPerSecond(_) | Self::BesidePlain(_) => 3,
             Self::TimesHaproxy(..) | Self::TimesUntraced(..) => 5,
             // A large file moves in a fraction of a second, in which a machine
@@ -157,7 +159,7 @@ impl Bound {
                 disk::settle(&stage.dir)?;
                 Ok(Some(rate))
             }
-            Self::Megabytes(_) | Self::Seconds(_) => Ok(None),
+            Self::Megabytes(_) | Self::Seconds(_) | Self::Percent(_) => Ok(None),
         }
     }
 
@@ -170,7 +172,7 @@ impl Bound {
             | Self::TimesHaproxy(least, _, _) => ratio >= least,
             Self::BesidePlain(_) => true,
             Self::FilesPerSecond(least) => reached >= least,
-            Self::Megabytes(most) | Self::Seconds(most) => reached < most,
+            Self::Megabytes(most) | Self::Seconds(most) | Self::Percent(most) => reached < most,
         }
     }
 
@@ -183,6 +185,7 @@ impl Bound {
             Self::TimesHaproxy(_, unit, _) => format!("{value:.0} {unit}"),
             Self::Megabytes(_) => format!("{value:.1} MB"),
             Self::Seconds(_) => format!("{value:.1} s"),
+            Self::Percent(_) => format!("{value:.1} %"),
         }
     }
 }
@@ -198,6 +201,7 @@ impl std::fmt::Display for Bound {
             Self::FilesPerSecond(least) => write!(f, ">= {least:.0} files/s"),
             Self::Megabytes(most) => write!(f, "< {most:.0} MB"),
             Self::Seconds(most) => write!(f, "< {most:.0} s"),
+            Self::Percent(most) => write!(f, "< {most:.0} %"),
         }
     }
 }

@@ -41,18 +41,29 @@ impl Server {
 
     /// Starts what will listen there, and waits until it does.
     pub(crate) fn spawn(command: &mut Command, address: SocketAddr) -> anyhow::Result<Self> {
+        let mut server = Self::spawn_only(command, address)?;
+        server.until(Duration::from_secs(5), || TcpStream::connect(address).is_ok())?;
+        Ok(server)
+    }
+
+    /// Starts a program that does not listen, and says what it connects to.
+    pub(crate) fn spawn_only(command: &mut Command, address: SocketAddr) -> anyhow::Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let name = command.get_program().to_string_lossy().into_owned();
-        let mut server = Self { child: child.with_context(|| format!("{name} cannot be run"))?, address };
+        let name = || command.get_program().to_string_lossy().into_owned();
+        Ok(Self { child: child.with_context(|| format!("{} cannot be run", name()))?, address })
+    }
+
+    /// Waits until `condition` holds.
+    pub(crate) fn until(&mut self, patience: Duration, condition: impl Fn() -> bool) -> anyhow::Result<()> {
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                bail!("{name} ended with {status}");
+        while !condition() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the program ended with {status}");
             }
-            ensure!(began.elapsed() < Duration::from_secs(5), "{name} does not listen");
+            ensure!(began.elapsed() < patience, "the program does not do what it should within {patience:?}");
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(server)
+        Ok(())
     }
 
     /// Seconds that processors have worked for it.

@@ -112,7 +112,7 @@ impl Certificate {
 
     /// Of a client that checks it.
     fn trusting(&self) -> anyhow::Result<Arc<ClientConfig>> {
-        let authorities = Some(Authorities::load(&self.folder.path().join("ca.pem"))?);
+        let authorities = Some(Authorities::load(&self.folder.path().join("ca.pem").into())?);
         Ok(client_config(ServerCheck { authorities, ..ServerCheck::default() }, None))
     }
 }

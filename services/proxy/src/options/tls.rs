@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use runtime::options::{Layers, OptionError, SecretSource};
-use security::{ClientTls, IdentityFiles};
-use transport::tls::is_server_name;
+use security::{ClientTls, IdentitySource};
+use transport::tls::{Pem, is_server_name};
 
 /// What the layers say; none without `--upstream-tls`. Blocks: the files are
 /// read, to see that they can be used.
@@ -16,20 +16,21 @@ pub(super) fn to_upstreams(layers: &Layers) -> Result<Option<ClientTls>, OptionE
     // Without it, a certificate of any name is taken.
     only_with(layers, &["upstream-name"], "upstream-ca")?;
     let path = |id| layers.get::<PathBuf>(id).cloned();
+    let pem = |id| path(id).map(Pem::from);
     let server_name = layers.get::<String>("upstream-name").cloned();
     if let Some(name) = server_name.as_ref().filter(|name| !is_server_name(name)) {
         let why = format!("{name:?}: a host name or an address is needed");
         return Err(layers.refuse("upstream-name", why));
     }
-    let identity = path("upstream-cert").map(|certificate| IdentityFiles {
+    let identity = pem("upstream-cert").map(|certificate| IdentitySource {
         certificate,
-        key: path("upstream-key"),
+        key: pem("upstream-key"),
         key_password: path("upstream-key-password-file").map(SecretSource::File),
     });
     if let Some(identity) = &identity {
         identity.load().map_err(|why| layers.refuse("upstream-cert", why))?;
     }
-    let authorities = path("upstream-ca");
+    let authorities = pem("upstream-ca");
     let tls = ClientTls { identity, authorities, server_name, ..ClientTls::default() };
     tls.load().map_err(|why| layers.refuse("upstream-ca", why))?;
     Ok(Some(tls))

@@ -94,16 +94,24 @@ impl Secret {
         if bytes.len() as u64 > MAX_FILE {
             return Err(format!("is longer than {MAX_FILE} bytes"));
         }
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
+        Secret(bytes).trimmed()
+    }
+
+    /// The same without the line end behind its last line, as a file has it.
+    ///
+    /// # Errors
+    /// The reason, where nothing is left.
+    pub fn trimmed(mut self) -> Result<Secret, String> {
+        if self.0.last() == Some(&b'\n') {
+            self.0.pop();
+            if self.0.last() == Some(&b'\r') {
+                self.0.pop();
             }
         }
-        if bytes.is_empty() {
-            return Err("is empty, and must hold the secret".to_owned());
+        match self.0.is_empty() {
+            true => Err("is empty, and must hold the secret".to_owned()),
+            false => Ok(self),
         }
-        Ok(Secret(bytes))
     }
 
     /// The bytes themselves. The name is for the reviewer's eye.

@@ -6,8 +6,12 @@
 //! published and then came once more would be read twice.
 
 use std::{
-    ffi::OsStr,
+    collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Context as _;
@@ -24,6 +28,19 @@ pub(crate) struct Incoming {
     path: PathBuf,
     staging: Spool,
     overwrite: bool,
+    /// A number by chance.
+    process: u64,
+    /// How often something was taken over.
+    taken: AtomicU64,
+}
+
+/// Who stages files in the incoming folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stagers {
+    /// This process alone.
+    One,
+    /// Other pullers too, each for its sources.
+    Several,
 }
 
 /// One folder of one source, on its way into the incoming folder.
@@ -32,12 +49,14 @@ pub(crate) struct Intake {
     staged: Folder,
     published: Folder,
     overwrite: bool,
+    /// Whether something may be staged: an idle source costs no look at the
+    /// disk.
+    in_use: Arc<AtomicBool>,
 }
 
 impl Incoming {
-    /// Opens the folder, which is there, and the staging folder in it, which
-    /// is ours alone. Blocks.
-    pub(crate) fn open(path: &Path, overwrite: bool) -> anyhow::Result<Self> {
+    /// Opens the folder, which is there, and the staging folder in it. Blocks.
+    pub(crate) fn open(path: &Path, overwrite: bool, stagers: Stagers) -> anyhow::Result<Self> {
         let found = std::fs::metadata(path).with_context(|| {
             format!("incoming folder {}: cannot be used (create it, or name another)", path.display())
         })?;
@@ -52,39 +71,75 @@ impl Incoming {
         made.with_context(|| {
             format!("incoming folder {}: the service must be able to create files in it", path.display())
         })?;
-        let staging = Spool::open(&staging).context("incoming folder")?;
-        Ok(Self { path: path.to_owned(), staging, overwrite })
+        let staging = match stagers {
+            Stagers::One => Spool::open(&staging),
+            Stagers::Several => Spool::shared(&staging),
+        };
+        let staging = staging.context("incoming folder")?;
+        let (process, taken) = (fastrand::u64(..), AtomicU64::new(0));
+        Ok(Self { path: path.to_owned(), staging, overwrite, process, taken })
     }
 
-    /// The way of the files of one folder (empty: the root) of one of a
-    /// source's buffers. Blocks.
-    pub(crate) fn intake(&self, source: &Address, home: Home, folder: &str) -> anyhow::Result<Intake> {
-        let staged = self.staging.folder(below_staging(source, home, folder)).context("incoming folder")?;
-        Ok(Intake { staged, published: Folder::shared(&self.path, folder), overwrite: self.overwrite })
+    /// The ways of the files of `folders` (empty: the root) of one of a
+    /// source's buffers. What is staged for it comes along, whoever staged it;
+    /// who did, and still runs, can neither stage nor publish any more. Blocks.
+    pub(crate) fn take_over(
+        &self,
+        source: &Address,
+        home: Home,
+        folders: &[String],
+    ) -> anyhow::Result<Vec<Intake>> {
+        let source = encoded(&source.to_string());
+        let taken = format!("{source}/{}{HELD_BY}{}", buffer(home), self.token());
+        for (found, of) in self.staged_for(&source) {
+            if of == home {
+                match self.staging.take(format!("{source}/{found}"), &taken) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    moved => moved.with_context(|| format!("incoming folder: {source}/{found}"))?,
+                }
+            }
+        }
+        let intake = |folder: &String| {
+            let staged =
+                self.staging.own(format!("{taken}/{}", folder_name(folder))).context("incoming folder")?;
+            let published = Folder::shared(&self.path, folder);
+            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use: Arc::new(true.into()) })
+        };
+        folders.iter().map(intake).collect()
     }
 
     /// The buffers of a source for which something is or was staged. Blocks.
-    pub(crate) fn homes(&self, source: &Address) -> Vec<Home> {
-        let source = encoded(&source.to_string());
-        let home = |path: &PathBuf| {
-            let rest = path.file_name()?.to_str()?.strip_prefix(&source)?;
-            match rest.strip_prefix(OF_SEVERAL) {
-                Some(address) => address.replace("%3A", ":").parse().ok().map(Home::At),
-                None => rest.is_empty().then_some(Home::Only),
-            }
-        };
-        entries(&self.staging_path()).iter().filter_map(home).collect()
+    pub(crate) fn homes(&self, source: &Address) -> BTreeSet<Home> {
+        self.staged_for(&encoded(&source.to_string())).map(|(_, home)| home).collect()
     }
 
     /// Removes what is left of a buffer for which nothing is staged, nor will
     /// be; whether it did. Blocks.
     pub(crate) fn forget_if_empty(&self, source: &Address, home: Home) -> bool {
-        let below = self.staging_path().join(staged_as(source, home));
-        for folder in entries(&below) {
-            // Fails where a file is in it.
-            let _ = std::fs::remove_dir(folder);
+        let source = encoded(&source.to_string());
+        let mut is_gone = true;
+        for (found, _) in self.staged_for(&source).filter(|(_, of)| *of == home) {
+            let found = self.staging_path().join(&source).join(found);
+            for folder in entries(&found) {
+                // Fails where a file is in it.
+                let _ = std::fs::remove_dir(folder);
+            }
+            is_gone &= std::fs::remove_dir(found).is_ok();
         }
-        std::fs::remove_dir(below).is_ok()
+        is_gone
+    }
+
+    /// What there is below a source's folder, and of which of its buffers.
+    fn staged_for(&self, source: &str) -> impl Iterator<Item = (String, Home)> {
+        entries(&self.staging_path().join(source)).into_iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            Some((name.to_owned(), home_of(name)?))
+        })
+    }
+
+    /// Differs each time, and from those of other processes.
+    fn token(&self) -> String {
+        format!("{:016x}-{}", self.process, self.taken.fetch_add(1, Relaxed))
     }
 
     fn staging_path(&self) -> PathBuf {
@@ -102,16 +157,20 @@ impl Incoming {
     /// Warns of staged files of sources and folders that are not among these:
     /// they wait until theirs is back. Blocks.
     pub(crate) fn warn_of_orphans(&self, named: &[(Address, String)]) {
-        let known: Vec<_> =
-            named.iter().map(|(source, folder)| below_staging(source, Home::Only, folder)).collect();
-        for folder in entries(&self.staging_path()).iter().flat_map(|source| entries(source)) {
-            let waiting = entries(&folder).iter().filter(|path| path.is_file()).count();
-            if waiting > 0 && !known.contains(&without_address(&folder)) {
-                tracing::warn!(
-                    files = waiting,
-                    folder = %folder.display(),
-                    "files were fetched from a source, or a folder of it, that is named no more; name it again, and they are settled"
-                );
+        let known: Vec<_> = named
+            .iter()
+            .map(|(source, folder)| (encoded(&source.to_string()), folder_name(folder)))
+            .collect();
+        for source in entries(&self.staging_path()) {
+            for folder in entries(&source).iter().flat_map(|buffer| entries(buffer)) {
+                let waiting = entries(&folder).iter().filter(|path| path.is_file()).count();
+                if waiting > 0 && !known.contains(&(last_part(&source), last_part(&folder))) {
+                    tracing::warn!(
+                        files = waiting,
+                        folder = %folder.display(),
+                        "files were fetched from a source, or a folder of it, that is named no more; name it again, and they are settled"
+                    );
+                }
             }
         }
     }
@@ -123,9 +182,15 @@ impl Intake {
         self.staged.draft()
     }
 
-    /// What is staged and not published.
+    /// What is staged and not published. Nothing may be under way into it.
     pub(crate) async fn staged(&self) -> Result<Vec<EntryName>, DestinationError> {
+        if !self.in_use.load(Relaxed) {
+            return Ok(Vec::new());
+        }
         let names = self.staged.list(|_| true).await?;
+        if names.is_empty() {
+            self.in_use.store(false, Relaxed);
+        }
         let names = names.split(|&byte| byte == b'\n');
         Ok(names.filter_map(|name| EntryName::new(name).ok()).collect())
     }
@@ -140,6 +205,7 @@ impl Intake {
         digest: &Digest,
         name: &EntryName,
     ) -> Result<(), DestinationError> {
+        self.in_use.store(true, Relaxed);
         if let Some(staged) = self.staged.open(name).await? {
             if digest_of_file(staged).await? == *digest {
                 return Ok(());
@@ -157,6 +223,7 @@ impl Intake {
     /// Takes over what another buffer's files were staged as, of a name and
     /// content that this buffer has too; whether it did. Survives a power cut.
     pub(crate) async fn adopt(&self, other: &Self, name: &EntryName) -> Result<bool, DestinationError> {
+        self.in_use.store(true, Relaxed);
         match other.staged.hand_over(name, &self.staged, name, false).await {
             Ok(()) => {}
             // Another buffer that has it too was faster.
@@ -254,35 +321,39 @@ async fn digest_of_file(mut reader: Reader) -> std::io::Result<Digest> {
     Ok(hash.finalize().into())
 }
 
-/// Where files of a folder (empty: the root) of one of a source's buffers are
-/// staged.
-fn below_staging(source: &Address, home: Home, folder: &str) -> String {
-    let source = staged_as(source, home);
+/// What a folder (empty: the root) is called where its files are staged.
+fn folder_name(folder: &str) -> String {
     match folder {
-        "" => format!("{source}/files"),
-        _ => format!("{source}/folder-{}", encoded(folder)),
+        "" => "files".to_owned(),
+        _ => format!("folder-{}", encoded(folder)),
     }
 }
 
-fn staged_as(source: &Address, home: Home) -> String {
-    let source = encoded(&source.to_string());
+/// What a buffer is called below its source's folder.
+fn buffer(home: Home) -> String {
     match home {
-        Home::Only => source,
-        Home::At(address) => format!("{source}{OF_SEVERAL}{}", encoded(&address.to_string())),
+        Home::Only => ONLY.to_owned(),
+        Home::At(address) => encoded(&address.to_string()),
     }
 }
 
-/// The last two parts of a path, as [`below_staging`] has them for
-/// [`Home::Only`].
-fn without_address(folder: &Path) -> String {
-    let last = |path: Option<&OsStr>| path.unwrap_or_default().to_string_lossy().into_owned();
-    let source = last(folder.parent().and_then(Path::file_name));
-    let source = source.split_once(OF_SEVERAL).map_or(&*source, |(source, _)| source);
-    format!("{source}/{}", last(folder.file_name()))
+/// The buffer that is called so, whoever holds it.
+fn home_of(name: &str) -> Option<Home> {
+    match name.split_once(HELD_BY).map_or(name, |(buffer, _)| buffer) {
+        ONLY => Some(Home::Only),
+        address => address.replace("%3A", ":").parse().ok().map(Home::At),
+    }
 }
 
-/// Before the address of one buffer of several; [`encoded`] makes none.
-const OF_SEVERAL: char = '@';
+fn last_part(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The buffer of a name that stands for no other.
+const ONLY: &str = "buffer";
+
+/// Before what tells whose the folder is; [`encoded`] makes none.
+const HELD_BY: char = '~';
 
 /// A name of one component for any text, different for different texts.
 fn encoded(text: &str) -> String {
@@ -293,4 +364,65 @@ fn encoded(text: &str) -> String {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn pullers() -> (TempDir, Incoming, Incoming) {
+        let folder = TempDir::new().unwrap();
+        let open = || Incoming::open(folder.path(), false, Stagers::Several).unwrap();
+        let (one, other) = (open(), open());
+        (folder, one, other)
+    }
+
+    fn take(incoming: &Incoming) -> Intake {
+        let source = "ship7".parse().unwrap();
+        incoming.take_over(&source, Home::Only, &[String::new()]).unwrap().remove(0)
+    }
+
+    fn name(name: &str) -> EntryName {
+        EntryName::new(name.as_bytes()).unwrap()
+    }
+
+    async fn stage(intake: &Intake, file: &str) -> Result<(), DestinationError> {
+        let digest = Sha256::digest(file).into();
+        intake.stage(intake.draft(), file.as_bytes().to_vec(), &digest, &name(file)).await
+    }
+
+    #[tokio::test]
+    async fn who_lost_a_source_can_neither_stage_nor_publish() {
+        let (folder, one, other) = pullers();
+        let lost = take(&one);
+        stage(&lost, "a.data").await.unwrap();
+        let taken = take(&other);
+        assert_eq!(taken.staged().await.unwrap(), [name("a.data")], "it is settled by who has it now");
+        assert!(stage(&lost, "b.data").await.is_err());
+        assert!(lost.publish(&name("a.data")).await.is_err());
+        assert!(lost.staged().await.is_err());
+        taken.publish(&name("a.data")).await.unwrap();
+        stage(&taken, "b.data").await.unwrap();
+        assert!(folder.path().join("a.data").exists() && !folder.path().join("b.data").exists());
+        // It may come back to the first one.
+        assert_eq!(take(&one).staged().await.unwrap(), [name("b.data")]);
+        assert_eq!(one.homes(&"ship7".parse().unwrap()), [Home::Only].into());
+    }
+
+    #[tokio::test]
+    async fn what_two_have_staged_comes_together() {
+        let (folder, one, _) = pullers();
+        for (holder, file, content) in [("1", "a", "a"), ("2", "a", "other"), ("2", "b", "b")] {
+            let held = folder.path().join(format!(".tentacle~sync/ship7%3A41121/buffer~{holder}/files"));
+            std::fs::create_dir_all(&held).unwrap();
+            std::fs::write(held.join(file), content).unwrap();
+        }
+        let mut staged = take(&one).staged().await.unwrap();
+        staged.sort();
+        assert_eq!(staged, [name("a"), name("b")]);
+        let left = || one.staged_for("ship7%3A41121").count();
+        assert_eq!(left(), 2, "what has no place beside the other stays");
+    }
 }

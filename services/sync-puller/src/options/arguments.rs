@@ -10,9 +10,8 @@ use runtime::{
         values::{self, port, seconds},
     },
 };
-use transport::Address;
 
-use super::{Mode, tls};
+use super::{Mode, destination::addresses, tls};
 
 /// The options that the puller takes.
 pub fn program(name: &'static str) -> Program {
@@ -24,7 +23,7 @@ pub fn program(name: &'static str) -> Program {
         .args(sources())
         .args(tls::SYNC.arguments("the sources"))
         .args(destination())
-        .args(tls::FORWARD.arguments("the server of --forward-to"))
+        .args(tls::FORWARD.arguments("the servers of --forward-to"))
         .arg(service::http_address())
         .args(logs::arguments());
     Program::new(command).secrets(&["password", "forward-password"]).file(
@@ -62,6 +61,8 @@ fn sources() -> Vec<Arg> {
             .value_parser(values::bytes(512..=1 << 20)),
         value("connections", None, "NUMBER", "Open so many connections at once to a source [default: 4]")
             .value_parser(values::count(1..=256)),
+        value("max-connections", None, "NUMBER", "Open so many connections at once to all sources together; where more are wanted, they take turns [default: 1024]")
+            .value_parser(values::count(1..=65536)),
         value("interval", None, "SECONDS", "Look again after so long, once a source is empty [default: 10]")
             .value_parser(seconds),
         value("folders", None, "NAME,…", "Fetch these folders of the sources' filters too, such as conf,md5,collections"),
@@ -89,13 +90,13 @@ fn destination() -> Vec<Arg> {
         value(
             "forward-to",
             None,
-            "HOST[:PORT]",
-            "Send the files on to this Tentacle server, instead of into a folder",
+            "HOST[:PORT],…",
+            "Send the files on to this Tentacle server, instead of into a folder; to several by turns, of which one that is dead or full is passed over",
         )
-        .value_parser(Address::from_str),
-        value("forward-password", None, "PASSWORD", "Tell that server this password")
+        .value_parser(addresses),
+        value("forward-password", None, "PASSWORD", "Tell those servers this password")
             .value_parser(values::secret()),
-        value("forward-password-file", None, "FILE", "Tell that server the password in this file")
+        value("forward-password-file", None, "FILE", "Tell those servers the password in this file")
             .value_parser(values::existing_file()),
     ]
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Arg;
 use runtime::options::{Layers, Secret, SecretSource, Source as Layer, switch, value, values};
-use security::{ClientTls, IdentityFiles};
+use security::{ClientTls, IdentitySource};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use transport::tls::{NameCheck, is_server_name};
+use transport::tls::{NameCheck, Pem, is_server_name};
 
 /// What one place says of TLS. What it leaves out, the next one says.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,16 +14,19 @@ use transport::tls::{NameCheck, is_server_name};
 pub(crate) struct TlsSettings {
     /// On or off, whatever else stands here.
     #[serde(skip)]
-    on: Option<bool>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    pub(crate) on: Option<bool>,
+    #[serde(default, deserialize_with = "file")]
+    pub(crate) ca: Option<Pem>,
+    #[serde(default, deserialize_with = "file")]
+    pub(crate) cert: Option<Pem>,
+    #[serde(default, deserialize_with = "file")]
+    pub(crate) key: Option<Pem>,
     #[serde(default, deserialize_with = "crate::config::secret")]
-    key_password: Option<Secret>,
-    key_password_file: Option<PathBuf>,
-    server_name: Option<String>,
-    verify_name: Option<String>,
-    pin_sha256: Option<String>,
+    pub(crate) key_password: Option<Secret>,
+    pub(crate) key_password_file: Option<PathBuf>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) verify_name: Option<String>,
+    pub(crate) pin_sha256: Option<String>,
 }
 
 /// The options of one kind of server: what their names begin with, and what
@@ -90,9 +93,9 @@ impl TlsOptions {
         let text = |id| here(id).then(|| layers.get::<String>(id).cloned()).flatten();
         TlsSettings {
             on: here(self.tls).then(|| layers.switch(self.tls)),
-            ca: path(self.ca),
-            cert: path(self.cert),
-            key: path(self.key),
+            ca: path(self.ca).map(Pem::from),
+            cert: path(self.cert).map(Pem::from),
+            key: path(self.key).map(Pem::from),
             key_password: None,
             key_password_file: path(self.key_password_file),
             server_name: text(self.server_name),
@@ -167,9 +170,9 @@ impl TlsSettings {
         self.on.or(named.then_some(true))
     }
 
-    fn identity(&self) -> Option<IdentityFiles> {
+    fn identity(&self) -> Option<IdentitySource> {
         let given = self.key_password.clone().map(SecretSource::Given);
-        Some(IdentityFiles {
+        Some(IdentitySource {
             certificate: self.cert.clone()?,
             key: self.key.clone(),
             key_password: given.or(self.key_password_file.clone().map(SecretSource::File)),
@@ -188,6 +191,10 @@ pub(crate) fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
         }
         _ => Err(D::Error::custom("tls: true, false, or a map of ca, cert, key and others is needed")),
     }
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pem>, D::Error> {
+    Ok(Option::<PathBuf>::deserialize(deserializer)?.map(Pem::from))
 }
 
 /// Without them, a certificate of any name is taken.

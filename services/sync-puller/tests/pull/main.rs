@@ -230,7 +230,8 @@ fn what_is_staged_and_still_listed_is_fetched_again_and_stays_one() {
     peer.put("a.data", "hello");
     peer.put("b.data", "new");
     let (incoming, address) = (incoming(), peer.start());
-    let staged = incoming.path().join(".tentacle~sync").join(address.replace(':', "%3A")).join("files");
+    let source = incoming.path().join(".tentacle~sync").join(address.replace(':', "%3A"));
+    let staged = source.join("buffer/files");
     fs::create_dir_all(&staged).unwrap();
     fs::write(staged.join("a.data"), "hello").unwrap();
     fs::write(staged.join("b.data"), "old").unwrap();
@@ -239,7 +240,8 @@ fn what_is_staged_and_still_listed_is_fetched_again_and_stays_one() {
     assert!(pull(&address, incoming.path(), &[]).status.success());
     let all = files([("a.data", "hello"), ("b.data", "old"), ("b.2.data", "new"), ("gone.data", "gone")]);
     assert_eq!(found(incoming.path()), all);
-    assert_eq!(fs::read_dir(staged).unwrap().count(), 0);
+    let held = fs::read_dir(source).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(held.join("files")).unwrap().count(), 0);
 }
 
 #[test]
@@ -248,13 +250,17 @@ fn what_is_staged_for_a_source_or_a_folder_that_is_named_no_more_is_said() {
     let (incoming, address) = (incoming(), peer.start());
     let staging = incoming.path().join(".tentacle~sync");
     let own = address.replace(':', "%3A");
-    for folder in [format!("{own}/files"), format!("{own}/folder-conf"), "other%3A1/files".to_owned()] {
+    for folder in [
+        format!("{own}/buffer/files"),
+        format!("{own}/buffer/folder-conf"),
+        "other%3A1/buffer/files".to_owned(),
+    ] {
         fs::create_dir_all(staging.join(&folder)).unwrap();
         fs::write(staging.join(&folder).join("a.conf"), "cfg").unwrap();
     }
     let said = log(&pull(&address, incoming.path(), &[]));
     assert_eq!(said.matches("named no more").count(), 2, "{said}");
-    assert!(said.contains("folder-conf\"") && said.contains("other%3A1/files\""), "{said}");
+    assert!(said.contains("folder-conf\"") && said.contains("other%3A1/buffer/files\""), "{said}");
     assert!(!log(&pull(&address, incoming.path(), &["--folders", "conf"])).contains("folder-conf\""));
 }
 

@@ -14,11 +14,11 @@ fn run(args: &[&str]) -> (Option<i32>, String) {
 fn a_wrong_value_ends_the_start_with_one_line() {
     let incoming = incoming();
     let folder = incoming.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 28] = [
         (&[], "--sync-address: no source is named"),
         (&["--sync-address", "a"], "--incoming-dir: nowhere for the files to go"),
         (&["--sync-address", "a:0"], "--sync-address: \"a:0\": the port must be a number from 1 to 65535"),
-        (&["--sync-address", "a,,b"], "--sync-address: \"\": the host is missing"),
+        (&["--sync-address", "a,,b", "--incoming-dir", folder], "--sync-address: \"\": the host is missing"),
         (&["--sync-address", "a,a:41121", "--incoming-dir", folder], "a:41121 is named twice"),
         (&["--sync-port", "70000"], "--sync-port: \"70000\": a port is a whole number from 1 to 65535"),
         (&["--sync-timeout", "x"], "--sync-timeout: \"x\""),
@@ -28,6 +28,13 @@ fn a_wrong_value_ends_the_start_with_one_line() {
         (&["--sync-mode", "quick"], "\"quick\": allowed are auto, safe and fast"),
         (&["--syncserver", "2"], "allowed are 0 and 1"),
         (&["--forward-to", ":1"], "--forward-to: \":1\": the host is missing"),
+        (&["--forward-to", "a,"], "--forward-to: \"a,\": \"\": the host is missing"),
+        (&["--forward-to", "a,b:0"], "\"b:0\": the port must be a number from 1 to 65535"),
+        (&["--forward-to", "a,b,a:41121"], "a:41121 is named twice (each server once)"),
+        (&["--max-connections", "0"], "--max-connections: \"0\": a whole number from 1 to 65536 is needed"),
+        (&["--max-connections", "65537"], "--max-connections: \"65537\""),
+        (&["--max-connections", "many"], "--max-connections: \"many\""),
+        (&["--sync-address", "a", "--forward-to", "b", "--forward-verify-name", "x"], "forward_tls: "),
         (&["--sync-address", "a", "--incoming-dir", "/none/such"], "/none/such: cannot be used"),
         (&["--sync-ca", "/none/such.pem"], "--sync-ca: \"/none/such.pem\": the file cannot be used"),
         (&["--sync-address", "a", "--sync-ca", "/dev/null"], "tls: /dev/null: "),
@@ -131,6 +138,43 @@ fn a_wrong_yaml_file_ends_the_start_with_its_place() {
             "password: give either this or password_file",
         ),
         ("forward_to: ':1'\nsources: [{address: a}]\n", "forward_to: the host is missing"),
+        ("forward_to: [a, ':1']\nsources: [{address: a}]\n", "forward_to: \":1\": the host is missing"),
+        ("forward_to: 3\nsources: [{address: a}]\n", "forward_to: HOST[:PORT], or a list of them"),
+        ("sources: [{address: a, forward_to: 'b,b'}]\n", "sources[0]: forward_to: b:41121 is named twice"),
+        ("sources: [{address: a, forward_to: ''}]\n", "sources[0]: forward_to: the host is missing"),
+        (
+            "sources: [{address: a, forward_to: b, incoming_dir: /tmp}]\n",
+            "sources[0]: forward_to: give either this or incoming_dir",
+        ),
+        (
+            "sources: [{address: a, forward_to: b, overwrite: true}]\n",
+            "sources[0]: overwrite: only goes with incoming_dir",
+        ),
+        (
+            "sources: [{address: a, incoming_dir: /tmp, forward_tls: true}]\n",
+            "sources[0]: forward_tls: only goes with forward_to, and its files go to /tmp",
+        ),
+        ("sources: [{address: a, forward_password: x}]\n", "forward_password: only goes with forward_to"),
+        ("sources: [{address: a, forward_to: b, forward_password: 31337}]\n", "a text is needed"),
+        (
+            "sources: [{address: a, forward_to: b, forward_password: x, forward_password_file: y}]\n",
+            "forward_password: give either this or forward_password_file",
+        ),
+        (
+            "sources: [{address: a, forward_to: b, forward_password_file: /none/such}]\n",
+            "forward_password_file: /none/such: cannot be read",
+        ),
+        (
+            "sources: [{address: a, forward_to: b, forward_tls: {verify_name: x}}]\n",
+            "sources[0]: forward_tls: verify_name: \"x\"",
+        ),
+        ("sources: [{address: a, incoming_dir: [x]}]\n", "invalid type"),
+        ("sources: [{address: a, overwrite: 3}]\n", "invalid type"),
+        (
+            "defaults: {incoming_dir: /tmp}\nsources: [{address: a}]\n",
+            "defaults: incoming_dir: belongs at the top of the file, or to a source",
+        ),
+        ("defaults: {forward_to: b}\nsources: [{address: a}]\n", "defaults: forward_to: belongs at the top"),
         ("sources: [{address: a, tls: 3}]\n", "tls: true, false, or a map"),
         ("sources: [{address: a, tls: {cacert: x}}]\n", "unknown field `cacert`"),
         ("sources: [{address: a, tls: {ca: /none/such}}]\n", "sources[0]: tls: /none/such: "),
@@ -152,6 +196,38 @@ fn a_wrong_yaml_file_ends_the_start_with_its_place() {
         assert_eq!(error.trim_end().lines().count(), 1, "{error}");
         assert!(!error.contains("31337"), "a secret is shown: {error}");
     }
+}
+
+#[test]
+fn where_files_go_is_said_for_each_source_or_for_all() {
+    let home = incoming();
+    let yaml = home.path().join("sources.yaml");
+    let run = |text: &str| {
+        fs::write(&yaml, text).unwrap();
+        run(&["--config", yaml.to_str().unwrap(), "--once"])
+    };
+    let folder = home.path().join("in");
+    fs::create_dir(&folder).unwrap();
+    let folder = folder.display();
+    let (status, error) =
+        run(&format!("sources: [{{address: a, incoming_dir: {folder}}}, {{address: b}}]\n"));
+    assert_eq!(status, Some(1));
+    assert!(error.contains("--incoming-dir: nowhere for the files to go"), "{error}");
+    // A folder is either overwritten in or not.
+    let (status, error) = run(&format!(
+        "incoming_dir: {folder}\nsources: [{{address: 127.0.0.1:1}}, {{address: 127.0.0.1:2, overwrite: true}}]\n"
+    ));
+    assert_eq!(status, Some(1));
+    assert!(error.contains("in: one source overwrites there and another does not"), "{error}");
+    let peer = Peer::default();
+    peer.put("a.data", "hello");
+    let one = peer.start();
+    let other = Peer::default().start();
+    let (status, error) = run(&format!(
+        "sources: [{{address: '{one}', incoming_dir: {folder}}}, {{address: '{other}', incoming_dir: {folder}/}}]\n"
+    ));
+    assert_eq!(status, Some(0), "{error}");
+    assert_eq!(found(&home.path().join("in")), files([("a.data", "hello")]));
 }
 
 #[test]

@@ -1,19 +1,16 @@
-//! Certificates and keys in PEM files.
+//! Certificates and keys in PEM.
 
 mod key;
 mod pem;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
 
-use self::pem::Pem;
+pub use self::pem::Pem;
+use self::pem::Text;
 use super::verify::check_authority;
 
 /// A certificate, those between it and its authority, and its key.
@@ -38,9 +35,9 @@ pub struct Validity {
     pub not_after: i64,
 }
 
-/// What is wrong with a file.
+/// What is wrong with a file, or with what was given in its place.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum PemError {
     /// It cannot be read.
     #[error("{}: cannot be read: {error}", .path.display())]
     Read {
@@ -50,10 +47,10 @@ pub enum FileError {
         error: io::Error,
     },
     /// It does not hold what it should.
-    #[error("{}: {why}", .path.display())]
+    #[error("{from}: {why}")]
     Content {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the name of what was given.
+        from: String,
         /// What is wrong, and what to do.
         why: String,
     },
@@ -62,25 +59,24 @@ pub enum FileError {
 // === impl Identity ===
 
 impl Identity {
-    /// Reads the certificate with its chain from one PEM file, and the key
-    /// from another or from the same. `password` is for a key that is
+    /// Reads the certificate with its chain from one place, and the key from
+    /// another or from the same. `password` is for a key that is
     /// encrypted, and not looked at for another. Blocks.
     ///
     /// # Errors
-    /// [`FileError`]; of a key that is not the certificate's too.
-    pub fn load(certificate: &Path, key: Option<&Path>, password: Option<&[u8]>) -> Result<Self, FileError> {
-        let pem = Pem::read(certificate)?;
+    /// [`PemError`]; of a key that is not the certificate's too.
+    pub fn load(certificate: &Pem, key: Option<&Pem>, password: Option<&[u8]>) -> Result<Self, PemError> {
+        let pem = Text::read(certificate)?;
         let chain = certificates(&pem)?;
-        let other = key.map(Pem::read).transpose()?;
+        let other = key.map(Text::read).transpose()?;
         let signing = key::read(other.as_ref().unwrap_or(&pem), password)?;
-        let wrong = |why: &str| FileError::Content { path: certificate.to_owned(), why: why.to_owned() };
-        let (_, leaf) = X509Certificate::from_der(&chain[0]).map_err(|_| wrong(UNREADABLE))?;
+        let (_, leaf) = X509Certificate::from_der(&chain[0]).map_err(|_| pem.wrong(UNREADABLE))?;
         // Not by `CertifiedKey::keys_match`, which reads X.509 v3 alone.
         if let Some(public) = signing.public_key()
             && public.as_ref() != leaf.public_key().raw
         {
-            let key = key.map_or("in the same file".to_owned(), |key| format!("in {}", key.display()));
-            return Err(wrong(&format!(
+            let key = key.map_or("in the same file".to_owned(), |key| format!("in {key}"));
+            return Err(pem.wrong(&format!(
                 "the key {key} is not this certificate's (the first certificate of the file must be the key's)"
             )));
         }
@@ -95,12 +91,12 @@ impl Identity {
 // === impl Authorities ===
 
 impl Authorities {
-    /// Reads one certificate or more from a PEM file. Blocks.
+    /// Reads one certificate or more. Blocks.
     ///
     /// # Errors
-    /// [`FileError`]; where none of them can vouch for any too.
-    pub fn load(path: &Path) -> Result<Self, FileError> {
-        let pem = Pem::read(path)?;
+    /// [`PemError`]; where none of them can vouch for any too.
+    pub fn load(from: &Pem) -> Result<Self, PemError> {
+        let pem = Text::read(from)?;
         let certificates = certificates(&pem)?;
         let unusable = certificates.iter().enumerate().filter_map(|(at, certificate)| {
             let why = check_authority(certificate).err()?;
@@ -123,7 +119,7 @@ impl Authorities {
     }
 }
 
-fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, FileError> {
+fn certificates(pem: &Text<'_>) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let found = pem.certificates()?;
     if found.is_empty() {
         return Err(pem.wrong(&format!("holds no certificate, but {}", pem.content())));
@@ -136,12 +132,12 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, FileError> {
     Ok(found)
 }
 
-/// How long the certificates in a PEM file are good for. Blocks.
+/// How long the certificates there are good for. Blocks.
 ///
 /// # Errors
-/// [`FileError`].
-pub fn validities(path: &Path) -> Result<Vec<Validity>, FileError> {
-    Ok(certificates(&Pem::read(path)?)?.iter().filter_map(validity).collect())
+/// [`PemError`].
+pub fn validities(from: &Pem) -> Result<Vec<Validity>, PemError> {
+    Ok(certificates(&Text::read(from)?)?.iter().filter_map(validity).collect())
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {

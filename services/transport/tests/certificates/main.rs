@@ -8,7 +8,7 @@ mod openssl;
 mod pki;
 mod refusals;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::{
@@ -63,12 +63,12 @@ fn of_the_field(key: Key) -> (Pki, [(&'static str, &'static str); 4]) {
 }
 
 fn identity(pki: &Pki, certificate: &str, key: &str) -> Identity {
-    let path = pki.private_key(key);
-    Identity::load(&pki.certificate(certificate), Some(Path::new(&path)), None).unwrap()
+    let key = pki.private_key(key).into();
+    Identity::load(&pki.certificate(certificate).into(), Some(&key), None).unwrap()
 }
 
 fn authorities(pki: &Pki, ca: &str) -> Authorities {
-    Authorities::load(&pki.certificate(ca)).unwrap()
+    Authorities::load(&pki.certificate(ca).into()).unwrap()
 }
 
 fn by_authority(pki: &Pki, ca: &str) -> ServerCheck {

@@ -18,10 +18,10 @@ use rustls_pki_types::{
     PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, pem::SectionKind,
 };
 
-use super::{FileError, pem::Pem};
+use super::{Pem, PemError, pem::Text};
 
-/// The first key in a file.
-pub(super) fn read(pem: &Pem, password: Option<&[u8]>) -> Result<Arc<dyn SigningKey>, FileError> {
+/// The first key there.
+pub(super) fn read(pem: &Text<'_>, password: Option<&[u8]>) -> Result<Arc<dyn SigningKey>, PemError> {
     refuse_traditional_encryption(pem)?;
     if let Some(der) = encrypted(pem)? {
         let key = decrypt(pem, &der, password)?;
@@ -44,7 +44,7 @@ pub(super) fn read(pem: &Pem, password: Option<&[u8]>) -> Result<Arc<dyn Signing
     Err(pem.wrong(&format!("holds no key, but {}", pem.content())))
 }
 
-fn signing(pem: &Pem, key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, FileError> {
+fn signing(pem: &Text<'_>, key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, PemError> {
     any_supported_type(key).map_err(|_| {
         pem.wrong("the key is damaged or of a kind that is not supported (RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, and Ed25519 are)")
     })
@@ -52,7 +52,7 @@ fn signing(pem: &Pem, key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, Fi
 
 /// `openssl genrsa -aes256` of OpenSSL 1: a format of its own, which hashes the
 /// password once with MD5.
-fn refuse_traditional_encryption(pem: &Pem) -> Result<(), FileError> {
+fn refuse_traditional_encryption(pem: &Text<'_>) -> Result<(), PemError> {
     match split_once(&pem.text, b"DEK-Info:") {
         None => Ok(()),
         Some(_) => Err(pem.wrong(&format!(
@@ -63,7 +63,7 @@ fn refuse_traditional_encryption(pem: &Pem) -> Result<(), FileError> {
 }
 
 /// The block of an encrypted PKCS#8 key, which the PEM reader does not know.
-fn encrypted(pem: &Pem) -> Result<Option<Vec<u8>>, FileError> {
+fn encrypted(pem: &Text<'_>) -> Result<Option<Vec<u8>>, PemError> {
     let block = split_once(&pem.text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
         .and_then(|(_, after)| split_once(after, b"-----END ENCRYPTED PRIVATE KEY-----"));
     let Some((body, _)) = block else { return Ok(None) };
@@ -74,11 +74,12 @@ fn encrypted(pem: &Pem) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-fn decrypt(pem: &Pem, der: &[u8], password: Option<&[u8]>) -> Result<SecretDocument, FileError> {
+fn decrypt(pem: &Text<'_>, der: &[u8], password: Option<&[u8]>) -> Result<SecretDocument, PemError> {
     let Some(password) = password else {
-        return Err(pem.wrong(
-            "the key is encrypted (name the file that holds its password: --key-password-file FILE, or be asked: -w)",
-        ));
+        return Err(pem.wrong(match pem.from {
+            Pem::File(_) => "the key is encrypted (name the file that holds its password: --key-password-file FILE, or be asked: -w)",
+            Pem::Given { .. } => "the key is encrypted, and must not be here (openssl pkey takes the password away)",
+        }));
     };
     let unsupported = || {
         let command = conversion(pem);
@@ -124,7 +125,7 @@ fn encryption(der: &[u8]) -> der::Result<(Parameters, &[u8])> {
     Ok((parameters, data))
 }
 
-fn check_cost(pem: &Pem, kdf: &Kdf) -> Result<(), FileError> {
+fn check_cost(pem: &Text<'_>, kdf: &Kdf) -> Result<(), PemError> {
     let (rounds, memory) = match kdf {
         Kdf::Pbkdf2(kdf) => (u64::from(kdf.iteration_count), 0),
         // Of another number, the crates panic.
@@ -145,8 +146,8 @@ fn check_cost(pem: &Pem, kdf: &Kdf) -> Result<(), FileError> {
 }
 
 /// What makes a key that can be read of any that openssl can read.
-fn conversion(pem: &Pem) -> String {
-    let path = pem.path.display();
+fn conversion(pem: &Text<'_>) -> String {
+    let path = pem.from.path().map_or_else(|| "KEY".to_owned(), |path| path.display().to_string());
     format!("openssl pkcs8 -topk8 -in {path} -out {path}.new")
 }
 

@@ -1,10 +1,12 @@
-//! PEM files: blocks of base64 between lines that say what they are.
+//! PEM: blocks of base64 between lines that say what they are.
 
 use std::{
+    fmt,
     fs::File,
     io::Read as _,
     iter,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustls_pki_types::{
@@ -13,30 +15,78 @@ use rustls_pki_types::{
 };
 use zeroize::Zeroizing;
 
-use super::FileError;
+use super::PemError;
 
-/// A file that was read. Its text may hold a key: it is not shown, and wiped
-/// from memory afterwards.
-pub(super) struct Pem {
-    pub(super) path: PathBuf,
-    pub(super) text: Zeroizing<Vec<u8>>,
+/// Where certificates or a key are, in PEM. Shown, it is the file or the name.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// In a file, whose content may change.
+    File(PathBuf),
+    /// Here: no file ever holds it.
+    Given {
+        /// What errors call it.
+        name: String,
+        /// It may hold a key: it is not shown, and wiped from memory when the
+        /// last of its clones is dropped.
+        text: Arc<Zeroizing<Vec<u8>>>,
+    },
 }
 
+/// PEM that was read. Its text may hold a key: it is not shown, and wiped from
+/// memory afterwards.
+pub(super) struct Text<'a> {
+    pub(super) from: &'a Pem,
+    pub(super) text: Arc<Zeroizing<Vec<u8>>>,
+}
+
+// === impl Pem ===
+
 impl Pem {
-    /// Reads at most 4 MiB.
-    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
-        let failed = |error| FileError::Read { path: path.to_owned(), error };
-        let found = path.metadata().map_err(failed)?;
-        // Opening a pipe waits for its writer.
-        if !found.is_file() && !found.is_dir() {
-            let why = "is no regular file: a pipe cannot be read again".to_owned();
-            return Err(FileError::Content { path: path.to_owned(), why });
+    /// What stands here, under the name that errors call it by.
+    pub fn given(name: String, text: Vec<u8>) -> Self {
+        Self::Given { name, text: Arc::new(text.into()) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Given { .. } => None,
         }
-        // At once as large as it gets: what grows leaves its old place behind.
-        let room = usize::try_from(found.len().min(MAX_FILE) + 1).unwrap_or_default();
-        let mut text = Zeroizing::new(Vec::with_capacity(room));
-        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)).map_err(failed)?;
-        let pem = Self { path: path.to_owned(), text };
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Given { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({self})")
+    }
+}
+
+// === impl Text ===
+
+impl<'a> Text<'a> {
+    /// Reads at most 4 MiB.
+    pub(super) fn read(from: &'a Pem) -> Result<Self, PemError> {
+        let text = match from {
+            Pem::File(path) => Arc::new(file(path)?),
+            Pem::Given { text, .. } => Arc::clone(text),
+        };
+        let pem = Self { from, text };
         if pem.text.is_empty() {
             return Err(pem.wrong("is empty"));
         }
@@ -46,11 +96,11 @@ impl Pem {
         Ok(pem)
     }
 
-    pub(super) fn wrong(&self, why: &str) -> FileError {
-        FileError::Content { path: self.path.clone(), why: why.to_owned() }
+    pub(super) fn wrong(&self, why: &str) -> PemError {
+        PemError::Content { from: self.from.to_string(), why: why.to_owned() }
     }
 
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let certificates = self.blocks().filter_map(|block| match block {
             Ok((SectionKind::Certificate, der)) => Some(Ok(Vec::clone(&der).into())),
             Ok(_) => None,
@@ -60,9 +110,7 @@ impl Pem {
     }
 
     /// What the blocks hold, up to the first that is damaged.
-    pub(super) fn blocks(
-        &self,
-    ) -> impl Iterator<Item = Result<(SectionKind, Zeroizing<Vec<u8>>), FileError>> {
+    pub(super) fn blocks(&self) -> impl Iterator<Item = Result<(SectionKind, Zeroizing<Vec<u8>>), PemError>> {
         let mut rest = &self.text[..];
         iter::from_fn(move || match pem::from_buf(&mut rest) {
             Ok(block) => block.map(|(kind, der)| Ok((kind, Zeroizing::new(der)))),
@@ -73,11 +121,11 @@ impl Pem {
         })
     }
 
-    pub(super) fn no_base64(&self) -> FileError {
+    pub(super) fn no_base64(&self) -> PemError {
         self.wrong("is damaged: a block holds something else than base64")
     }
 
-    fn damaged(&self, error: &pem::Error) -> FileError {
+    fn damaged(&self, error: &pem::Error) -> PemError {
         match error {
             pem::Error::MissingSectionEnd { .. } => self.wrong("is damaged: a block has no END line"),
             pem::Error::IllegalSectionStart { .. } => self.wrong("is damaged: a BEGIN line is damaged"),
@@ -107,6 +155,22 @@ impl Pem {
             _ => "no PEM at all (a block begins with -----BEGIN)".to_owned(),
         }
     }
+}
+
+/// One byte more than it may have, if it has too many.
+fn file(path: &Path) -> Result<Zeroizing<Vec<u8>>, PemError> {
+    let failed = |error| PemError::Read { path: path.to_owned(), error };
+    let found = path.metadata().map_err(failed)?;
+    // Opening a pipe waits for its writer.
+    if !found.is_file() && !found.is_dir() {
+        let why = "is no regular file: a pipe cannot be read again".to_owned();
+        return Err(PemError::Content { from: path.display().to_string(), why });
+    }
+    // At once as large as it gets: what grows leaves its old place behind.
+    let room = usize::try_from(found.len().min(MAX_FILE) + 1).unwrap_or_default();
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)).map_err(failed)?;
+    Ok(text)
 }
 
 /// Bytes of a file: some thousand certificates.

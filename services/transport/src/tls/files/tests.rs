@@ -39,6 +39,10 @@ impl Files {
         self.0.path().join(name)
     }
 
+    fn pem(&self, name: &str) -> Pem {
+        self.path(name).into()
+    }
+
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).unwrap();
     }
@@ -50,8 +54,8 @@ impl Files {
     #[track_caller]
     fn loads(&self, certificate: &str, key: Option<&str>, password: Option<&str>) {
         let loaded = Identity::load(
-            &self.path(certificate),
-            key.map(|key| self.path(key)).as_deref(),
+            &self.pem(certificate),
+            key.map(|key| self.pem(key)).as_ref(),
             password.map(str::as_bytes),
         );
         loaded.unwrap_or_else(|error| panic!("{certificate}, {key:?}: {error}"));
@@ -60,9 +64,9 @@ impl Files {
     /// What is said of files that cannot be used: one line that names one.
     #[track_caller]
     fn refused(&self, certificate: &str, key: Option<&str>, password: Option<&str>) -> String {
-        let key = key.map(|key| self.path(key));
+        let key = key.map(|key| self.pem(key));
         let error =
-            Identity::load(&self.path(certificate), key.as_deref(), password.map(str::as_bytes)).unwrap_err();
+            Identity::load(&self.pem(certificate), key.as_ref(), password.map(str::as_bytes)).unwrap_err();
         let error = error.to_string();
         assert!(error.contains(&*self.0.path().to_string_lossy()) && !error.contains('\n'), "{error}");
         error
@@ -130,8 +134,8 @@ fn chains_and_authorities_stand_one_after_the_other() {
     let (files, other) = (Files::with("p256"), Files::with("p256"));
     files.write("chain.pem", files.text("cert.pem") + &other.text("cert.pem"));
     files.loads("chain.pem", Some("key.pem"), None);
-    Authorities::load(&files.path("chain.pem")).unwrap();
-    let validities = validities(&files.path("chain.pem")).unwrap();
+    Authorities::load(&files.pem("chain.pem")).unwrap();
+    let validities = validities(&files.pem("chain.pem")).unwrap();
     assert_eq!(validities.len(), 2);
     assert_eq!(validities[0].subject, "CN=web01");
     assert_eq!(validities[0].not_after - validities[0].not_before, 2 * 86400);
@@ -146,14 +150,14 @@ fn a_file_in_which_nothing_vouches_for_any_is_no_ca_file() {
     files.openssl("req -new -key key.pem -out web.csr -subj /CN=web02");
     files.openssl("x509 -req -in web.csr -CA cert.pem -CAkey key.pem -CAcreateserial -out issued.pem");
     files.write("small.pem", small.text("cert.pem"));
-    let refused = |name: &str| Authorities::load(&files.path(name)).unwrap_err().to_string();
+    let refused = |name: &str| Authorities::load(&files.pem(name)).unwrap_err().to_string();
     let said =
         "issued.pem: certificate 1 can vouch for nobody: it is neither an authority's nor signed by itself";
     assert!(refused("issued.pem").ends_with(said), "{}", refused("issued.pem"));
     assert!(refused("small.pem").ends_with("it has an RSA key below 2048 bits, which is not taken"));
     // In a bundle they are passed over.
     files.write("bundle.pem", files.text("issued.pem") + &files.text("cert.pem") + &files.text("small.pem"));
-    let loaded = Authorities::load(&files.path("bundle.pem")).unwrap();
+    let loaded = Authorities::load(&files.pem("bundle.pem")).unwrap();
     assert_eq!(loaded.unusable().len(), 2);
     assert!(loaded.unusable()[1].starts_with("certificate 3 can vouch"), "{:?}", loaded.unusable());
 }
@@ -198,7 +202,7 @@ fn what_is_in_a_file_instead_is_said() {
     ] {
         let error = files.refused(certificate, Some("key.pem"), None);
         assert!(error.contains(said), "{error}");
-        let error = Authorities::load(&files.path(certificate)).unwrap_err().to_string();
+        let error = Authorities::load(&files.pem(certificate)).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
     for (key, said) in [
@@ -309,6 +313,28 @@ fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
+fn what_is_given_is_read_as_from_a_file_and_errors_name_it() {
+    let files = Files::with("p256");
+    let given = |file: &str| Pem::given(format!("secret s: {file}"), files.text(file).into_bytes());
+    Identity::load(&given("cert.pem"), Some(&given("key.pem")), None).unwrap();
+    Authorities::load(&given("cert.pem")).unwrap();
+    assert_eq!(validities(&given("cert.pem")).unwrap(), validities(&files.pem("cert.pem")).unwrap());
+    assert_eq!(given("key.pem"), given("key.pem"));
+    assert_ne!(given("key.pem"), Pem::given("secret s: key.pem".to_owned(), b"other".to_vec()));
+
+    files.openssl("pkcs8 -topk8 -in key.pem -out encrypted.pem -passout pass:geheim");
+    files.write("empty.pem", "");
+    for (key, wanted) in [
+        ("encrypted.pem", "secret s: encrypted.pem: the key is encrypted, and must not be here"),
+        ("empty.pem", "secret s: empty.pem: is empty"),
+        ("cert.pem", "secret s: cert.pem: holds no key, but CERTIFICATE"),
+    ] {
+        let error = Identity::load(&given("cert.pem"), Some(&given(key)), None).unwrap_err().to_string();
+        assert!(error.starts_with(wanted), "{error}");
+    }
+}
+
+#[test]
 fn a_pipe_is_refused_and_not_waited_for() {
     let files = Files::with("p256");
     let made = Command::new("mkfifo").arg(files.path("pipe")).status().unwrap();
@@ -316,7 +342,7 @@ fn a_pipe_is_refused_and_not_waited_for() {
     for error in [
         files.refused("pipe", None, None),
         files.refused("cert.pem", Some("pipe"), None),
-        Authorities::load(&files.path("pipe")).unwrap_err().to_string(),
+        Authorities::load(&files.pem("pipe")).unwrap_err().to_string(),
     ] {
         assert!(error.ends_with("pipe: is no regular file: a pipe cannot be read again"), "{error}");
     }
@@ -325,8 +351,10 @@ fn a_pipe_is_refused_and_not_waited_for() {
 #[test]
 fn neither_key_nor_password_is_shown() {
     let files = Files::with("p256");
-    let identity = Identity::load(&files.path("cert.pem"), Some(&files.path("key.pem")), None).unwrap();
+    let identity = Identity::load(&files.pem("cert.pem"), Some(&files.pem("key.pem")), None).unwrap();
     let shown = format!("{identity:?}");
     let body: String = files.text("key.pem").lines().nth(1).unwrap().to_owned();
     assert!(!shown.contains(&body), "{shown}");
+    let given = Pem::given("here".to_owned(), files.text("key.pem").into_bytes());
+    assert_eq!(format!("{given:?}"), "Pem(here)");
 }

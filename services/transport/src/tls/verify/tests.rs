@@ -351,7 +351,7 @@ fn a_pin_stands_in_place_of_the_name_and_beside_the_authorities() {
     pki.dated("expired", "ca", (2020, 2021), None);
     let pinned = |ca: Option<&str>, pin: &str, leaf: &str| {
         let check = ServerCheck {
-            authorities: ca.map(|ca| Authorities::load(&pki.certificate(ca)).unwrap()),
+            authorities: ca.map(|ca| Authorities::load(&pki.certificate(ca).into()).unwrap()),
             name: NameCheck::Strict,
             pin: Some(Sha256::digest(read(&pki, pin)).into()),
         };
@@ -393,7 +393,7 @@ fn assert_refused(pki: &Pki, chain: &[&str], ca: &str, reason: &str) {
 }
 
 fn has_name(pki: &Pki, leaf: &str, ca: &str, name: NameCheck, wanted: &str) -> bool {
-    let authorities = Some(Authorities::load(&pki.certificate(ca)).unwrap());
+    let authorities = Some(Authorities::load(&pki.certificate(ca).into()).unwrap());
     let check = ServerCheck { authorities, name, pin: None };
     let server = Server::new(check, &Arc::new(ring::default_provider()));
     let wanted = ServerName::try_from(wanted).unwrap();
@@ -407,7 +407,7 @@ fn has_name(pki: &Pki, leaf: &str, ca: &str, name: NameCheck, wanted: &str) -> b
 /// Both checks by one CA file; any name goes.
 fn sides(pki: &Pki, ca: &str) -> (Server, Clients) {
     let provider = Arc::new(ring::default_provider());
-    let authorities = Authorities::load(&pki.certificate(ca)).unwrap();
+    let authorities = Authorities::load(&pki.certificate(ca).into()).unwrap();
     let clients = Clients::new(&authorities, &provider);
     let name = NameCheck::SubjectAltNames;
     (Server::new(ServerCheck { authorities: Some(authorities), name, pin: None }, &provider), clients)
