@@ -57,8 +57,12 @@ def test_ten_are_applied_and_nine_are_pulled_while_the_list_says_why_the_tenth_i
     assert "False" in listed[WRONG] and "absent" in listed[WRONG]
     assert "centre-tentacle-sync-puller-" in listed[LOCKED] and " True " in listed[LOCKED]
     assert ("Warning", "NotAccepted") in events(network, WRONG)
-    status = network.space.get("tsrc", LOCKED)["status"]
-    assert (status["files"], status["backlog"]) == (1, 0) and status["lastSuccess"]
+
+    def counted():
+        status = network.space.get("tsrc", LOCKED)["status"]
+        return (status.get("files"), status.get("backlog")) == (1, 0) and status.get("lastSuccess")
+
+    eventually(counted, lambda: network.space.get("tsrc", LOCKED)["status"])
 
 
 def test_one_that_cannot_be_reached_says_so_and_disturbs_no_other(network, here):
