@@ -1,7 +1,8 @@
 """What each component is made of."""
 
 import pytest
-from conftest import environment, render
+import yaml
+from conftest import CHART, environment, render
 
 PULLER = {"receiver": {"enabled": False}, "syncPuller": {"enabled": True, "sync_address": ["a"]}}
 
@@ -62,8 +63,125 @@ def test_a_large_number_stays_one():
 
 
 def test_there_is_one_puller_at_a_time():
-    spec = render(PULLER).one("Deployment")["spec"]
-    assert spec["replicas"] == 1 and spec["strategy"] == {"type": "Recreate"}
+    for values in (PULLER, puller(leases={"enabled": True})):
+        manifests = render(values)
+        spec = manifests.one("Deployment")["spec"]
+        assert spec["replicas"] == 1 and spec["strategy"] == {"type": "Recreate"}
+        assert manifests.of("PodDisruptionBudget") == []
+
+
+SHARED = {"replicaCount": 3, "leases": {"enabled": True}, "incoming": {"accessModes": ["ReadWriteMany"]}}
+
+
+def test_several_pullers_share_the_sources_and_are_replaced_one_by_one():
+    manifests = render(puller(**SHARED))
+    spec = manifests.one("Deployment")["spec"]
+    assert spec["replicas"] == 3
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert manifests.one("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname" and spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["labelSelector"] == spec["selector"]
+    told = container(manifests, "sync-puller")["env"]
+    assert {"name": "TENTACLE_IDENTITY", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in told
+    for name, value in [("COORDINATION", "kubernetes"), ("LEASE_NAME", "site-tentacle-sync-puller"), ("SHARDS", "32"), ("LEASE_DURATION", "15")]:
+        assert {"name": f"TENTACLE_{name}", "value": value} in told
+    assert "get leases -l tentacle.dev/role=shard,tentacle.dev/lease=site-tentacle-sync-puller\n" in manifests.notes
+
+
+def test_a_puller_alone_is_told_nothing_of_kubernetes():
+    manifests = render(PULLER)
+    told = environment(container(manifests, "sync-puller"))
+    for name in ("COORDINATION", "LEASE_NAME", "SHARDS", "LEASE_DURATION", "IDENTITY", "CUSTOM_RESOURCES"):
+        assert f"TENTACLE_{name}" not in told
+    assert manifests.of("Role", "RoleBinding") == []
+
+
+def test_pullers_need_no_claim_of_many_where_they_send_on_or_one_is_named():
+    assert render(puller(**{**SHARED, "incoming": {}, "forward": {"to": "central.example"}})).one("Deployment")
+    manifests = render(puller(**{**SHARED, "incoming": {"existingClaim": "data-in"}}))
+    assert "The claim data-in must be ReadWriteMany, as 3 pods write to it." in manifests.notes
+
+
+LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list", "watch", "create", "update", "delete"]}
+OBJECTS = [
+    {"apiGroups": ["tentacle.dev"], "resources": ["tentaclesources"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["tentacle.dev"], "resources": ["tentaclesources/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "rules"),
+    [
+        ({"leases": {"enabled": True}}, [LEASES]),
+        ({"customResources": {"enabled": True}}, OBJECTS),
+        ({"leases": {"enabled": True}, "customResources": {"enabled": True}}, [LEASES, *OBJECTS]),
+    ],
+)
+def test_a_puller_has_the_rights_that_it_needs_and_no_more(values, rules):
+    manifests = render(puller(**values))
+    assert manifests.one("Role")["rules"] == rules
+    binding = manifests.one("RoleBinding")
+    assert binding["roleRef"]["kind"] == "Role" and binding["roleRef"]["name"] == manifests.one("Role")["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "site-tentacle-sync-puller", "namespace": "edge"}]
+    assert manifests.one("Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    assert render(puller(**values, rbac={"create": False})).of("Role", "RoleBinding") == []
+
+
+def test_a_puller_can_be_kept_to_the_secrets_that_are_named():
+    role = render(puller(customResources={"enabled": True, "secretNames": ["ship7"]})).one("Role")
+    assert {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["ship7"]} in role["rules"]
+
+
+def test_a_puller_needs_no_source_in_the_values_where_objects_are_its_sources():
+    manifests = render(puller(sync_address=[], customResources={"enabled": True}))
+    assert environment(container(manifests, "sync-puller"))["TENTACLE_CUSTOM_RESOURCES"] == "1"
+    assert "fetches from the TentacleSources of the namespace into" in manifests.notes
+    assert "get tentaclesources\n" in manifests.notes
+
+
+def test_the_kind_of_the_sources_is_installed_with_the_chart():
+    (kind,) = yaml.safe_load_all((CHART / "crds" / "tentaclesources.yaml").read_text())
+    assert kind["kind"] == "CustomResourceDefinition" and kind["metadata"]["name"] == "tentaclesources.tentacle.dev"
+    assert kind["spec"]["scope"] == "Namespaced" and kind["spec"]["names"]["shortNames"] == ["tsrc"]
+    (version,) = kind["spec"]["versions"]
+    assert version["name"] == "v1alpha1" and version["subresources"] == {"status": {}}
+
+
+def test_a_source_can_send_on_to_a_server_of_its_own():
+    own = {"to": ["b", "c:5"], "password": {"existingSecret": "b"}, "tls": {"enabled": False}}
+    manifests = render(puller(sources=[{"address": "d", "forward": own}], networkPolicy={"enabled": True}))
+    file = yaml.safe_load(manifests.one("ConfigMap")["data"]["sources.yaml"])
+    assert file["sources"][1] == {
+        "address": "d",
+        "forward_to": ["b", "c:5"],
+        "forward_password_file": "/etc/tentacle/secrets/sources/0/forward-password",
+        "forward_tls": False,
+    }
+    # The others' files go into the claim, and large ones on the way pass through a folder.
+    mounts = {m["name"] for m in container(manifests, "sync-puller")["volumeMounts"]}
+    assert mounts == {"config", "files", "passing", "secrets"}
+    assert [port["port"] for port in manifests.one("NetworkPolicy")["spec"]["egress"][1]["ports"]] == [41121, 5]
+
+
+def test_several_servers_take_what_is_sent_on():
+    manifests = render(puller(forward={"to": ["b", "c:5"]}, networkPolicy={"enabled": True}))
+    assert yaml.safe_load(manifests.one("ConfigMap")["data"]["sources.yaml"])["forward_to"] == ["b", "c:5"]
+    assert "into the server b, or c:5." in manifests.notes
+    assert [port["port"] for port in manifests.one("NetworkPolicy")["spec"]["egress"][1]["ports"]] == [41121, 5]
+
+
+@pytest.mark.parametrize("values", [{"leases": {"enabled": True}}, {"customResources": {"enabled": True}}])
+def test_a_puller_reaches_the_api_server_where_it_asks_it(values):
+    values = {**values, "networkPolicy": {"enabled": True, "apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]}}}
+    names, sources, server = render(puller(**values)).one("NetworkPolicy")["spec"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53} and "to" not in sources
+    assert server == {
+        "ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+    }
 
 
 def test_a_puller_is_replaced_when_its_sources_change_and_not_for_a_secret():

@@ -8,7 +8,7 @@ import pytest
 from conftest import CASES, CHART, HERE, NEWEST, OLDEST, render, values_of
 from helm_python import chart as helm
 
-FROM_ELSEWHERE = {"K8S_POD_NAME", "K8S_POD_UID", "K8S_NODE_NAME", "OTEL_EXPORTER_OTLP_HEADERS"}
+FROM_ELSEWHERE = {"TENTACLE_IDENTITY", "K8S_POD_NAME", "K8S_POD_UID", "K8S_NODE_NAME", "OTEL_EXPORTER_OTLP_HEADERS"}
 # Kinds of operators, whose schemas Kubernetes does not have.
 OF_OPERATORS = {path.stem: json.loads(path.read_text()) for path in (HERE / "schemas").glob("*.json")}
 
@@ -48,8 +48,11 @@ def test_names_fit_however_long_the_release_is_called(case):
 
 
 def test_every_pod_is_as_tight_as_it_can_be(case):
-    for name, _, pod in render(values_of(case)).pods():
-        assert pod["automountServiceAccountToken"] is False, name
+    manifests = render(values_of(case))
+    with_rights = {subject["name"] for m in manifests.of("RoleBinding") for subject in m["subjects"]}
+    assert not manifests.of("ClusterRole", "ClusterRoleBinding")
+    for name, _, pod in manifests.pods():
+        assert pod["automountServiceAccountToken"] is (pod.get("serviceAccountName") in with_rights), name
         assert pod["enableServiceLinks"] is False, name
         assert not pod.get("hostNetwork") and not pod.get("hostPID") and not pod.get("hostIPC")
         whole = pod["securityContext"]
@@ -68,7 +71,7 @@ def test_secrets_are_mounted_whole_and_in_no_variable(case):
         for container in pod["containers"]:
             for variable in container["env"]:
                 # Headers of OpenTelemetry have no file.
-                known = {"fieldRef"} if variable["name"].startswith("K8S_") else {"secretKeyRef"}
+                known = {"secretKeyRef"} if variable["name"].endswith("HEADERS") else {"fieldRef"}
                 assert "valueFrom" not in variable or (set(variable["valueFrom"]) == known and variable["name"] in FROM_ELSEWHERE)
                 assert not variable["name"].endswith("PASSWORD"), "by a file alone"
             for mount in container.get("volumeMounts", []):

@@ -46,7 +46,8 @@ OTHER = {
     "sources": [{"address": "other.example"}],
     "from": [{"ipBlock": {"cidr": "10.77.0.0/16"}}],
     "to": [{"ipBlock": {"cidr": "10.77.0.0/16"}}],
-    "forward/to": "other.example",
+    "forward/to": ["other.example", "another.example"],
+    "apiServer/ports": [7443],
     "endpoint": "https://other.example:4317",
     "protocol": "http/protobuf",
     "sampler": "parentbased_traceidratio",
@@ -55,7 +56,7 @@ OTHER = {
 }
 OTHER_MAP = {"other": "other"}
 OTHER_LIST = [{"name": "other"}]
-TEXTS = ("folders", "sync_address", "dnsNames", "ipAddresses", "externalIPs", "loadBalancerSourceRanges", "allowName")
+TEXTS = ("folders", "sync_address", "dnsNames", "ipAddresses", "externalIPs", "loadBalancerSourceRanges", "allowName", "secretNames")
 
 # What must be said for a value to count at all.
 CERT_MANAGER = {"existingSecret": "", "enabled": True, "certManager": {"enabled": True, "issuerRef": {"name": "a"}}}

@@ -13,6 +13,7 @@ import pytest
 from helm_python.config import Config
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "tentacle"
+KIND = "customresourcedefinition/tentaclesources.tentacle.dev"
 # A bound on waiting for a condition; nothing waits for time.
 PATIENCE = 300
 
@@ -24,11 +25,11 @@ def kubectl(*arguments, given=None):
 
 
 def eventually(condition, what):
-    """Waits until it is true, and returns what it then says. `what` is told if that never comes."""
+    """Waits until it is true, and returns what it then says. `what`, or what that then says, is told if that never comes."""
     end = time.monotonic() + PATIENCE
     while not (said := condition()):
         if time.monotonic() > end:
-            pytest.fail(f"gave up waiting for {what}\n{kubectl('get', 'pods', '--all-namespaces', '--output=wide')}")
+            pytest.fail(f"gave up waiting for {what() if callable(what) else what}\n{kubectl('get', 'pods', '--all-namespaces', '--output=wide')}")
         time.sleep(0.5)
     return said
 
@@ -106,9 +107,9 @@ class Namespace:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
 
     @contextlib.contextmanager
-    def way_in(self, target):
-        """A port of this machine that leads to a pod or a Service."""
-        command = ["kubectl", "--namespace", self.name, "port-forward", target, ":41121"]
+    def way_in(self, target, port=""):
+        """A port of this machine, or that one, which leads to a pod or a Service."""
+        command = ["kubectl", "--namespace", self.name, "port-forward", target, f"{port}:41121"]
         forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             said = forward.stdout.readline()
@@ -133,7 +134,19 @@ def components():
             # No pod would start, and each test would wait for one in vain.
             if condition["type"].endswith("Pressure") and condition["status"] == "True":
                 pytest.exit(f"{node['metadata']['name']}: {condition['message']} ({condition['type']}): make room there, then start the cluster again", 1)
-    return images.load(os.environ["KUBERNETES_IMAGES"])
+    there = kubectl("get", KIND, "--ignore-not-found", "--output=name")
+    yield images.load(os.environ["KUBERNETES_IMAGES"])
+    # It is not removed with the releases that brought it, as it belongs to the whole cluster.
+    if not there:
+        kubectl("delete", KIND, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def kind(components):
+    """The API version of the sources that are objects, which the cluster knows from then on."""
+    kubectl("apply", f"--filename={CHART / 'crds'}")
+    kubectl("wait", "--for=condition=Established", KIND, f"--timeout={PATIENCE}s")
+    return "tentacle.dev/v1alpha1"
 
 
 @pytest.fixture(scope="session")

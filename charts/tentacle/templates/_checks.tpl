@@ -23,16 +23,35 @@
 {{- end }}
 {{- if $s.enabled }}
 {{- $tls = concat $tls (list (list "syncPuller.tls" $s.tls) (list "syncPuller.forward.tls" $s.forward.tls)) }}
-{{- if not (or $s.sync_address $s.sources) }}
-{{- fail "syncPuller.sync_address: is empty, and so is syncPuller.sources (name at least one buffer: HOST or HOST:PORT)" }}
+{{- if not (or $s.sync_address $s.sources $s.customResources.enabled) }}
+{{- fail "syncPuller.sync_address: is empty, and so is syncPuller.sources (name at least one buffer: HOST or HOST:PORT; or set syncPuller.customResources.enabled)" }}
 {{- end }}
 {{- if and $s.forward.to $s.incoming.existingClaim }}
 {{- fail "syncPuller.forward.to: files go there, or to the claim of syncPuller.incoming.existingClaim, not to both" }}
 {{- end }}
+{{- include "tentacle.checks.sharing" $s }}
 {{- end }}
 {{- include "tentacle.checks.telemetry" . }}
 {{- range $tls }}
 {{- include "tentacle.checks.tls" (dict "path" (first .) "tls" (last .)) }}
+{{- end }}
+{{- end }}
+
+{{/* Of more than one puller, and of what is asked of Kubernetes. */}}
+{{- define "tentacle.checks.sharing" -}}
+{{- $pods := int64 .replicaCount }}
+{{- if and (gt $pods 1) (not .leases.enabled) }}
+{{- fail (printf "syncPuller.replicaCount: %d pods would all fetch from the same buffers (set syncPuller.leases.enabled, by which they share them, or 1)" $pods) }}
+{{- end }}
+{{- if and (gt $pods 1) (not .forward.to) (not .incoming.existingClaim) (not (has "ReadWriteMany" .incoming.accessModes)) }}
+{{- fail (printf "syncPuller.incoming.accessModes: %d pods write to the claim, perhaps on several nodes (set [ReadWriteMany], with a syncPuller.incoming.storageClassName that has it; or name a claim that has it in syncPuller.incoming.existingClaim; or send on with syncPuller.forward.to)" $pods) }}
+{{- end }}
+{{- if and .customResources.secretNames (not .customResources.enabled) }}
+{{- fail "syncPuller.customResources.secretNames: only goes with syncPuller.customResources.enabled" }}
+{{- end }}
+{{- $asks := include "tentacle.sync-puller.asksKubernetes" (dict "values" .) }}
+{{- if and $asks .rbac.create (not .serviceAccount.create) (not .serviceAccount.name) }}
+{{- fail "syncPuller.serviceAccount.name: is empty, and serviceAccount.create is off: every pod of the namespace would get the puller's rights (name an account of its own, or let one be made)" }}
 {{- end }}
 {{- end }}
 

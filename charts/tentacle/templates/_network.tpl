@@ -23,9 +23,20 @@
 {{- range $v.sources }}
 {{- $ports = append $ports (include "tentacle.portOf" (dict "address" .address "port" (.port | default $v.sync_port))) }}
 {{- end }}
-{{- with $v.forward.to }}
+{{- /* Those that the custom resources name are not known here. */}}
+{{- if $v.customResources.enabled }}{{ $ports = append $ports (toString (int64 $v.sync_port)) }}{{ end }}
+{{- $forwards := list $v.forward }}
+{{- range $v.sources }}{{ if .forward }}{{ $forwards = append $forwards .forward }}{{ end }}{{ end }}
+{{- range $forwards }}
+{{- range include "tentacle.servers" .to | fromJsonArray }}
 {{- $ports = append $ports (include "tentacle.portOf" (dict "address" . "port" 41121)) }}
 {{- end }}
 {{- end }}
+{{- end }}
 {{- $ports | uniq | sortAlpha | toJson }}
+{{- end }}
+
+{{/* What a `forward.to` names, as JSON: one address is a list of one. */}}
+{{- define "tentacle.servers" -}}
+{{- ternary . (list . | compact) (kindIs "slice" .) | toJson }}
 {{- end }}

@@ -19,7 +19,8 @@ metadata:
   {{- end }}
 spec:
   serviceAccountName: {{ include "tentacle.serviceAccount" . }}
-  automountServiceAccountToken: {{ $v.serviceAccount.automount }}
+  {{- $asks := and (eq .name "sync-puller") (include "tentacle.sync-puller.asksKubernetes" .) }}
+  automountServiceAccountToken: {{ or $v.serviceAccount.automount (not (empty $asks)) }}
   {{- /* Variables of services have names that options may have: TENTACLE_…. */}}
   enableServiceLinks: false
   {{- with .root.Values.imagePullSecrets }}

@@ -61,6 +61,7 @@ impl Objects {
             entries: Default::default(),
             listed: BTreeSet::new(),
             writes: Default::default(),
+            is_naming_others: false,
             is_changed: false,
             trouble: None,
         };

@@ -1,7 +1,35 @@
 {{- define "tentacle.sync-puller.environment" -}}
+{{- $v := .values }}
 {{- include "tentacle.variables" (dict "options" (list
   (list "config" "/etc/tentacle/config/sources.yaml")
-  (list "sync-block-size" .values.sync_block_size))) }}
+  (list "sync-block-size" $v.sync_block_size)
+  (list "max-connections" $v.maxConnections)
+  (list "custom-resources" $v.customResources.enabled))) }}
+{{- if $v.leases.enabled }}
+{{- include "tentacle.variables" (dict "options" (list
+  (list "coordination" "kubernetes")
+  (list "lease-name" (include "tentacle.name" .))
+  (list "shards" $v.leases.shards)
+  (list "lease-duration" $v.leases.durationSeconds))) }}
+{{- end }}
+{{- if include "tentacle.sync-puller.asksKubernetes" . }}
+- name: TENTACLE_IDENTITY
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end }}
+{{- end }}
+
+{{/* Whether the pods speak with the API server. */}}
+{{- define "tentacle.sync-puller.asksKubernetes" -}}
+{{- if or .values.leases.enabled .values.customResources.enabled }}true{{ end }}
+{{- end }}
+
+{{/* Whether files of any source are sent on: a large one is held in a volume until the server has it. */}}
+{{- define "tentacle.sync-puller.sendsOn" -}}
+{{- $sendsOn := .values.forward.to }}
+{{- range .values.sources }}{{ $sendsOn = or $sendsOn .forward }}{{ end }}
+{{- if $sendsOn }}true{{ end }}
 {{- end }}
 
 {{- define "tentacle.sync-puller.secrets" -}}
@@ -14,7 +42,15 @@
 {{- include "tentacle.secrets.password" (dict "password" (merge (dict) . (dict "key" "password")) "path" (printf "sources/%d/password" $number)) }}
 {{- end }}
 {{- with $source.tls }}
-{{- include "tentacle.secrets.tls" (include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number) | fromJson) }}
+{{- include "tentacle.secrets.tls" (include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number "folder" "tls") | fromJson) }}
+{{- end }}
+{{- with $source.forward }}
+{{- with .password }}
+{{- include "tentacle.secrets.password" (dict "password" (merge (dict) . (dict "key" "password")) "path" (printf "sources/%d/forward-password" $number)) }}
+{{- end }}
+{{- with .tls }}
+{{- include "tentacle.secrets.tls" (include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number "folder" "forward-tls") | fromJson) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if $v.forward.to }}
@@ -23,21 +59,22 @@
 {{- end }}
 {{- end }}
 
-{{/* A source's own `tls`, with what it leaves out, as JSON. */}}
+{{/* A `tls` of a source's own, with what it leaves out, as JSON. */}}
 {{- define "tentacle.sync-puller.ownTls" -}}
 {{- $default := dict "enabled" true "keys" (dict "cert" "tls.crt" "key" "tls.key" "ca" "ca.crt" "keyPassword" "") }}
-{{- dict "tls" (mergeOverwrite $default (deepCopy .tls)) "whose" "" "path" (printf "sources/%d/tls" .number) | toJson }}
+{{- dict "tls" (mergeOverwrite $default (deepCopy .tls)) "whose" "" "path" (printf "sources/%d/%s" .number .folder) | toJson }}
 {{- end }}
 
 {{- define "tentacle.sync-puller.mounts" -}}
 - name: config
   mountPath: /etc/tentacle/config
   readOnly: true
-{{ if .values.forward.to -}}
+{{- if include "tentacle.sync-puller.sendsOn" . }}
 - name: passing
   mountPath: /tmp
-{{- else -}}
-{{- include "tentacle.filesMount" .values.incoming }}
+{{- end }}
+{{- if not .values.forward.to }}
+{{ include "tentacle.filesMount" .values.incoming }}
 {{- end }}
 {{- end }}
 
@@ -45,11 +82,11 @@
 - name: config
   configMap:
     name: {{ include "tentacle.name" . }}
-{{ if .values.forward.to -}}
-{{- /* A large file is held here until the central server has it. */ -}}
+{{- if include "tentacle.sync-puller.sendsOn" . }}
 - name: passing
   emptyDir: {}
-{{- else -}}
+{{- end }}
+{{- if not .values.forward.to }}
 - name: files
   persistentVolumeClaim:
     claimName: {{ .values.incoming.existingClaim | default (printf "%s-incoming" (include "tentacle.name" .)) }}
@@ -74,13 +111,23 @@
 {{- $sources = append $sources (dict "address" .) }}
 {{- end }}
 {{- range $number, $given := $v.sources }}
-{{- $source := omit $given "password" "tls" }}
+{{- $source := omit $given "password" "tls" "forward" }}
 {{- if ($given.password | default dict).existingSecret }}
 {{- $_ := set $source "password_file" (printf "%s/sources/%d/password" $secrets $number) }}
 {{- end }}
 {{- with $given.tls }}
-{{- $own := include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number) | fromJson }}
+{{- $own := include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number "folder" "tls") | fromJson }}
 {{- $_ := set $source "tls" (include "tentacle.sync-puller.tls" $own | fromJson).tls }}
+{{- end }}
+{{- with $given.forward }}
+{{- $_ := set $source "forward_to" .to }}
+{{- if (.password | default dict).existingSecret }}
+{{- $_ := set $source "forward_password_file" (printf "%s/sources/%d/forward-password" $secrets $number) }}
+{{- end }}
+{{- with .tls }}
+{{- $own := include "tentacle.sync-puller.ownTls" (dict "tls" . "number" $number "folder" "forward-tls") | fromJson }}
+{{- $_ := set $source "forward_tls" (include "tentacle.sync-puller.tls" $own | fromJson).tls }}
+{{- end }}
 {{- end }}
 {{- $sources = append $sources $source }}
 {{- end }}

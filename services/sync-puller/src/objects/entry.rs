@@ -47,6 +47,7 @@ pub(crate) struct Entry {
     pub(crate) is_being_written: bool,
     written: Option<Instant>,
     not_before: Option<Instant>,
+    is_hurried: bool,
 }
 
 /// A status that is to be written.
@@ -85,16 +86,18 @@ impl Entry {
             is_being_written: false,
             written: None,
             not_before: None,
+            is_hurried: false,
         };
         entry.observe(object);
         entry
     }
 
-    /// Takes the object as it is now.
-    pub(crate) fn observe(&mut self, mut object: DynamicObject) {
+    /// Takes the object as it is now; whether its spec is another.
+    pub(crate) fn observe(&mut self, mut object: DynamicObject) -> bool {
         let spec =
             part(&mut object.data, "spec").and_then(|spec| spec.ok_or("spec: it is missing".to_owned()));
-        self.is_stale |= self.spec != spec;
+        let is_other = self.spec != spec;
+        self.is_stale |= is_other;
         self.spec = spec;
         // What cannot be read is written anew.
         self.status = part(&mut object.data, "status").ok().flatten().unwrap_or_default();
@@ -102,6 +105,7 @@ impl Entry {
         self.metadata =
             ObjectMeta { managed_fields: None, annotations: None, labels: None, ..object.metadata };
         self.is_unsure = true;
+        is_other
     }
 
     /// It listens at another address now: what is told of the one before is not
@@ -134,11 +138,15 @@ impl Entry {
         }
     }
 
-    /// Looks whether there is something to write, and by when; where
-    /// `is_last`, at once.
-    pub(crate) fn look(&mut self, identity: &str, is_last: bool, now: Instant) {
+    /// There is no later: counters are written at once too.
+    pub(crate) fn hurry(&mut self) {
+        (self.is_unsure, self.is_hurried) = (true, true);
+    }
+
+    /// Looks whether there is something to write, and by when.
+    pub(crate) fn look(&mut self, identity: &str, now: Instant) {
         let changed = self.standing.has_changed().unwrap_or(false);
-        if !(changed || self.is_unsure || is_last) {
+        if !(changed || self.is_unsure) {
             return;
         }
         self.is_unsure = false;
@@ -151,7 +159,7 @@ impl Entry {
             return;
         }
         let counters = self.written.map_or(now, |written| written + COUNTERS_EVERY);
-        let due = if is_last || self.status.is_overtaken_by(&next) { now } else { counters };
+        let due = if self.is_hurried || self.status.is_overtaken_by(&next) { now } else { counters };
         self.due = Some(due.max(self.not_before.unwrap_or(now)));
     }
 

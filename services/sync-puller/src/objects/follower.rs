@@ -49,6 +49,8 @@ pub(crate) struct Follower {
     /// What a list has shown so far.
     pub(crate) listed: BTreeSet<String>,
     pub(crate) writes: JoinSet<Written>,
+    /// Whether other secrets may be needed than before.
+    pub(crate) is_naming_others: bool,
     /// Whether what is wanted may be another than was said.
     pub(crate) is_changed: bool,
     /// Why the objects are not seen, as it was said.
@@ -77,23 +79,35 @@ impl Follower {
         let mut objects = pin!(watcher(self.api.clone(), watcher::Config::default()).default_backoff());
         let mut step = interval(STEP);
         step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_last = false;
         loop {
             tokio::select! {
                 Some(event) = objects.next() => self.observe(event),
-                secret = self.secrets.changed() => self.judge_users_of(&secret),
+                secret = self.secrets.changed() => {
+                    self.judge_users_of(&secret);
+                    self.secrets.read_what_is_new(Instant::now());
+                }
                 Some(Ok(written)) = self.writes.join_next() => self.written(written),
-                _ = step.tick() => {
-                    let is_last = stop.is_cancelled();
-                    if !is_last {
-                        self.secrets.read_what_is_due(Instant::now());
-                        self.judge().await;
-                    }
-                    self.write(is_last);
-                    if is_last && self.writes.is_empty() && self.entries.values().all(|one| one.due.is_none()) {
-                        return;
-                    }
+                _ = step.tick() => self.step(is_last).await,
+                () = stop.cancelled(), if !is_last => {
+                    is_last = true;
+                    self.entries.values_mut().for_each(Entry::hurry);
                 }
             }
+            if is_last {
+                self.write(WRITES_AT_ONCE);
+                if self.writes.is_empty() && self.entries.values().all(|entry| entry.due.is_none()) {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, is_last: bool) {
+        if !is_last {
+            self.secrets.read_what_is_due(Instant::now());
+            self.judge().await;
+            self.write(1);
         }
     }
 
@@ -112,14 +126,15 @@ impl Follower {
                 self.put(object);
             }
             watcher::Event::InitDone => {
-                let (listed, before) = (std::mem::take(&mut self.listed), self.entries.len());
+                let listed = std::mem::take(&mut self.listed);
                 self.entries.retain(|name, _| listed.contains(name));
-                self.is_changed |= self.entries.len() < before;
+                (self.is_changed, self.is_naming_others) = (true, true);
             }
             watcher::Event::Apply(object) => self.put(object),
             watcher::Event::Delete(object) => {
                 let name = object.metadata.name.unwrap_or_default();
-                self.is_changed |= self.entries.remove(&name).is_some();
+                self.entries.remove(&name);
+                (self.is_changed, self.is_naming_others) = (true, true);
             }
         }
     }
@@ -128,9 +143,8 @@ impl Follower {
         let name = object.metadata.name.clone().unwrap_or_default();
         match self.entries.get_mut(&name) {
             Some(entry) if entry.metadata.uid == object.metadata.uid => {
-                let was_stale = entry.is_stale;
-                entry.observe(object);
-                if entry.is_stale && !was_stale {
+                if entry.observe(object) {
+                    self.is_naming_others = true;
                     // A password may come with the spec that names it.
                     let named = entry.spec.iter().flat_map(|spec| spec.secrets());
                     named.for_each(|secret| self.secrets.ask_again(secret));
@@ -139,7 +153,7 @@ impl Follower {
             // One that was made anew under its name is another.
             _ => {
                 self.entries.insert(name, Entry::new(object));
-                self.is_changed = true;
+                (self.is_changed, self.is_naming_others) = (true, true);
             }
         }
     }
@@ -185,7 +199,10 @@ impl Follower {
         let now = Instant::now();
         let named =
             |entry: &Entry| entry.spec.iter().flat_map(|spec| spec.secrets().cloned()).collect::<Vec<_>>();
-        self.secrets.need(self.entries.values().flat_map(named).collect());
+        if std::mem::take(&mut self.is_naming_others) {
+            self.secrets.need(self.entries.values().flat_map(named).collect());
+            self.secrets.read_what_is_new(now);
+        }
         let mut asked = Vec::new();
         for (name, entry) in &mut self.entries {
             // A file of the defaults may be in order by now.
@@ -257,14 +274,13 @@ impl Follower {
         self.sources.send_replace(Arc::new(wanted.collect()));
     }
 
-    /// Begins to write what is due: one at a time, so that there are no more
-    /// than ten a second; the last ones faster.
-    fn write(&mut self, is_last: bool) {
+    /// Begins to write so many of those that are due.
+    fn write(&mut self, most: usize) {
         let now = Instant::now();
         for entry in self.entries.values_mut().filter(|entry| !entry.is_being_written) {
-            entry.look(&self.identity, is_last, now);
+            entry.look(&self.identity, now);
         }
-        for _ in 0..if is_last { WRITES_AT_ONCE } else { 1 } {
+        for _ in 0..most {
             let due = |entry: &Entry| entry.due.filter(|due| *due <= now && !entry.is_being_written);
             let first = self.entries.iter_mut().filter_map(|(name, entry)| Some((due(entry)?, name, entry)));
             let Some((_, name, entry)) = first.min_by_key(|(due, name, _)| (*due, *name)) else { return };
@@ -339,7 +355,8 @@ async fn write(api: &Api<DynamicObject>, name: &str, draft: &Draft) -> Result<Dy
     }
 }
 
-/// How often there is something to do; a status is written with each.
+/// How often there is something to do. One status is written with each, so ten
+/// a second; only the last ones are written faster.
 const STEP: Duration = Duration::from_millis(100);
 
 /// Statuses that are being written.

@@ -70,20 +70,23 @@ impl Secrets {
         }
     }
 
-    /// Begins to read what is due: what nobody knows yet at once, the others
-    /// not all in one moment.
+    /// Begins to read again what is due, not all in one moment.
     pub(crate) fn read_what_is_due(&mut self, now: Instant) {
         let pause = |known: &Known| if known.found.is_some() { AGAIN_AFTER } else { SOON };
-        let due = |known: &Known| known.asked.is_none_or(|asked| now - asked >= pause(known));
-        let mut again = AGAIN_AT_ONCE;
-        for (name, known) in &mut self.known {
-            if self.reading.len() >= READ_AT_ONCE {
-                return;
-            }
-            if known.is_being_read || !due(known) || (known.asked.is_some() && again == 0) {
-                continue;
-            }
-            again -= usize::from(known.asked.is_some());
+        let due = |known: &Known| known.asked.is_some_and(|asked| now - asked >= pause(known));
+        self.read(AGAIN_AT_ONCE, now, due);
+        self.read_what_is_new(now);
+    }
+
+    /// Begins to read what nobody has asked for yet.
+    pub(crate) fn read_what_is_new(&mut self, now: Instant) {
+        self.read(READ_AT_ONCE, now, |known| known.asked.is_none());
+    }
+
+    fn read(&mut self, most: usize, now: Instant, is_due: impl Fn(&Known) -> bool) {
+        let room = READ_AT_ONCE.saturating_sub(self.reading.len()).min(most);
+        let due = self.known.iter_mut().filter(|(_, known)| !known.is_being_read && is_due(known));
+        for (name, known) in due.take(room) {
             (known.asked, known.is_being_read) = (Some(now), true);
             let (api, name) = (self.api.clone(), name.clone());
             self.reading.spawn(async move {

@@ -149,6 +149,21 @@ async fn a_status_tells_what_comes_of_it_from_one_process_to_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_statuses_are_written_one_after_the_other() {
+    let server = ApiServer::start();
+    for number in 0..40 {
+        server.apply(&format!("ship{number}"), json!({ "address": format!("ship {number}") }));
+    }
+    let began = Instant::now();
+    let process = Process::start(&server, "me");
+    let written = || server.held().writes.0;
+    eventually("all are written", || written() == 40).await;
+    assert!(began.elapsed() > Duration::from_millis(3500), "no more than ten a second");
+    process.objects.end().await;
+    assert_eq!(written(), 40, "nothing is left to say");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_read_again_after_its_time_and_followed() {
     let server = ApiServer::start();
     let mut secrets = Secrets::new(Api::namespaced(server.client(), "ships"));

@@ -65,7 +65,7 @@ impl ApiServer {
                 "kind": "TentacleSource",
                 "metadata": {
                     "name": name, "namespace": "ships", "uid": format!("{name}-{made}"), "generation": 0,
-                    "creationTimestamp": format!("2026-11-21T00:00:{made:02}Z"),
+                    "creationTimestamp": format!("2026-11-21T00:{:02}:{:02}Z", made / 60, made % 60),
                 },
             })
         });
