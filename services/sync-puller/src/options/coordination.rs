@@ -92,8 +92,9 @@ pub(super) fn kubernetes(layers: &Layers) -> Result<Option<Kubernetes>, OptionEr
     if let Some(id) = given(["shards", "lease-duration", "lease-name"]).filter(|_| !is_shared) {
         return Err(layers.refuse(id, "only goes with --coordination kubernetes (give both, or neither)"));
     }
-    if is_shared && layers.switch("once") {
-        let why = "one round takes no part in --coordination kubernetes (give one of the two)";
+    if layers.switch("once") && (is_shared || custom_resources) {
+        let why =
+            "one round takes no part in a cluster (leave --coordination and --custom-resources, or this)";
         return Err(layers.refuse("once", why));
     }
     if !is_shared && !custom_resources {

@@ -62,6 +62,62 @@ fn a_wrong_value_ends_the_start_with_one_line() {
 }
 
 #[test]
+fn a_wrong_part_in_a_cluster_ends_the_start_with_one_line() {
+    let long = "x".repeat(254);
+    let cases: [(&[&str], &str); 17] = [
+        (&["--coordination", "etcd"], "--coordination: \"etcd\": allowed are none and kubernetes"),
+        (
+            &["--coordination", "kubernetes", "--shards", "0"],
+            "--shards: \"0\": a whole number from 1 to 1024",
+        ),
+        (&["--coordination", "kubernetes", "--shards", "1025"], "--shards: \"1025\""),
+        (&["--coordination", "kubernetes", "--lease-duration", "2"], "allowed are 3 to 3600 seconds"),
+        (&["--coordination", "kubernetes", "--lease-duration", "3601"], "allowed are 3 to 3600 seconds"),
+        (&["--coordination", "kubernetes", "--lease-name", "My_Leases"], "small letters, digits and -"),
+        (&["--coordination", "kubernetes", "--lease-name", "-a"], "small letters, digits and -"),
+        (&["--coordination", "kubernetes", "--namespace", "a/b"], "--namespace: \"a/b\""),
+        (&["--coordination", "kubernetes", "--identity", ""], "--identity: "),
+        (&["--coordination", "kubernetes", "--identity", "a\nb"], "a control character"),
+        (&["--coordination", "kubernetes", "--identity", &long], "at most 253 bytes"),
+        (&["--coordination", "kubernetes", "--once"], "--once: one round takes no part"),
+        (&["--shards", "8"], "--shards: only goes with --coordination kubernetes"),
+        (&["--coordination", "none", "--lease-duration", "9"], "--lease-duration: only goes with"),
+        (
+            &["--namespace", "a"],
+            "--namespace: only goes with --coordination kubernetes or --custom-resources",
+        ),
+        (&["--custom-resources", "--lease-name", "a"], "--lease-name: only goes with"),
+        (&["--custom-resources", "--once"], "--once: "),
+    ];
+    let incoming = incoming();
+    let always = ["--sync-address", "a", "--incoming-dir", incoming.path().to_str().unwrap()];
+    for (args, wanted) in cases {
+        let (status, error) = run(&[&always[..], args].concat());
+        assert_eq!(status, Some(1), "{args:?}");
+        assert!(error.contains(wanted), "{args:?}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn without_a_cluster_it_says_what_is_missing() {
+    let incoming = incoming();
+    let folder = incoming.path().to_str().unwrap();
+    for (option, wanted) in [
+        (&["--coordination", "kubernetes"][..], "--coordination kubernetes: no cluster: "),
+        (&["--custom-resources"][..], "--custom-resources: no cluster: "),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tentacle-sync-puller"));
+        command.args(["--sync-address", "a", "--incoming-dir", folder]).args(option);
+        command.env("KUBECONFIG", "/none/such").env_remove("KUBERNETES_SERVICE_HOST");
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(wanted) && error.contains("KUBECONFIG=FILE"), "{error}");
+    }
+}
+
+#[test]
 fn switched_off_it_says_so_and_exits_with_0() {
     let home = incoming();
     let conf = home.path().join("pandora_server.conf");
