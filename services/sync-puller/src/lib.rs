@@ -6,9 +6,11 @@
 //! it over one connection, the destination keeps it.
 
 mod bounds;
+mod cluster;
 mod config;
 mod coordination;
 mod destination;
+mod kubernetes;
 mod lookup;
 mod metrics;
 mod objects;
@@ -30,14 +32,15 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use runtime::{drain::Drain, health::Health, http::Http, logs, telemetry};
 use tokio::{sync::watch, task::JoinSet};
-use transport::Address;
 
 pub use crate::options::Options;
 use crate::{
     bounds::Bounds,
+    cluster::{Cluster, Shown},
+    coordination::shard_of,
     destination::{Destination, Destinations, Kind, Stagers},
     options::OptionsError,
-    puller::{Certificates, Puller, Wanted},
+    puller::{Certificates, Puller, Sources, Wanted},
     report::Report,
     rounds::Emptied,
     term::{Moment, Term},
@@ -72,7 +75,11 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
     let health = Health::new(drain.watch());
-    let destinations = Arc::new(Destinations::new(Stagers::One, options.http_address.is_some()));
+    let stagers = match options.kubernetes.as_ref().and_then(|cluster| cluster.sharing.as_ref()) {
+        Some(_) => Stagers::Several,
+        None => Stagers::One,
+    };
+    let destinations = Arc::new(Destinations::new(stagers, options.http_address.is_some()));
     let asked = Arc::clone(&destinations);
     health.ask("destination", move || asked.standing());
     let http = Http::start(options.http_address, &health).await?;
@@ -82,7 +89,8 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let bounds = Bounds::new(options.max_connections);
     let sources = options.sources;
     let certificates = Certificates::default();
-    if sources.iter().any(|source| source.tls.is_some() || source.destination.has_tls()) {
+    let has_objects = options.kubernetes.as_ref().is_some_and(|cluster| cluster.custom_resources);
+    if has_objects || sources.iter().any(|source| source.tls.is_some() || source.destination.has_tls()) {
         let (all, onward) = (certificates.clone(), Arc::clone(&destinations));
         health.ask("certificates", move || onward.check_certificates().and_then(|()| all.check()));
     }
@@ -90,6 +98,7 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let (tenure, term) = Term::new(Moment::NEVER);
     let watch = drain.watch();
     let tracker = drain.tracker();
+    let mut cluster = None;
     let emptied = if options.once {
         let once = pull_once(sources, destinations, bounds, certificates, term);
         let cut = watch.clone();
@@ -105,16 +114,36 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
         let wanted = |options: options::Source| {
             (options.address.clone(), Wanted { options, report: Report::default() })
         };
-        let (_sources, sources) = watch::channel(Arc::new(sources.into_iter().map(wanted).collect()));
-        let (_held, held) = watch::channel(Arc::new([(0, term)].into()));
-        let shard_of = Box::new(|_: &Address| 0);
-        let puller = Puller { sources, held, shard_of, destinations, bounds, certificates };
+        let own: Sources = Arc::new(sources.into_iter().map(wanted).collect());
+        let mut shown = Shown::default();
+        if let Some(part) = &options.kubernetes {
+            let api = kubernetes::client(part).await?;
+            let (joined, all) = Cluster::join(part, api, options.given, &own);
+            (cluster, shown) = (Some(joined), all);
+        }
+        // Nothing else: all of the options' sources, as long as we are there.
+        let (_own, sources) = watch::channel(own);
+        let (_all, held) = watch::channel(Arc::new([(0, term)].into()));
+        let (held, shards) = shown.held.unwrap_or((held, 1));
+        let puller = Puller {
+            sources: shown.sources.unwrap_or(sources),
+            held,
+            shard_of: Box::new(move |source| shard_of(source, shards)),
+            destinations,
+            bounds,
+            certificates,
+        };
         let cut = watch.clone();
         tracker.spawn(async move { cut.clone().unless_cut(puller.run(cut)).await });
         watch.started().await;
         true
     };
-    drain.finish(options.drain_timeout).await;
+    let bound = options.drain_timeout;
+    let drained = async { _ = drain.finish(bound).await };
+    match cluster {
+        Some(cluster) => cluster.leave(drained, bound).await,
+        None => drained.await,
+    }
     http.end().await;
     drop(used);
     Ok(emptied)
@@ -123,7 +152,9 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
 /// Opens the destinations of all sources, and warns of what is staged there
 /// for others.
 async fn open_all(destinations: &Destinations, options: &Options) -> anyhow::Result<Vec<Destination>> {
-    let mut used: Vec<&options::Destination> = Vec::new();
+    // Of sources that objects name: a folder that is missing is to be seen now.
+    let objects = options.kubernetes.as_ref().is_some_and(|cluster| cluster.custom_resources);
+    let mut used: Vec<&options::Destination> = options.destination.iter().filter(|_| objects).collect();
     for source in &options.sources {
         if !used.contains(&&source.destination) {
             used.push(&source.destination);
@@ -132,7 +163,8 @@ async fn open_all(destinations: &Destinations, options: &Options) -> anyhow::Res
     let mut all = Vec::new();
     for wanted in used {
         let destination = destinations.open(wanted).await?;
-        if let Kind::Folder(incoming) = destination.kind() {
+        // In a cluster, others may well have named it.
+        if let (Kind::Folder(incoming), None) = (destination.kind(), &options.kubernetes) {
             let sources = options.sources.iter().filter(|source| source.destination == *wanted);
             incoming.warn_of_orphans(&sources.flat_map(options::Source::named).collect::<Vec<_>>());
         }

@@ -2,6 +2,7 @@
 //! it can do beyond.
 
 mod arguments;
+mod coordination;
 mod destination;
 mod tls;
 
@@ -16,6 +17,7 @@ use security::ClientTls;
 use transport::Address;
 
 pub use self::arguments::program;
+pub use self::coordination::{Kubernetes, Sharing};
 use self::tls::TlsOptions;
 pub(crate) use self::tls::{TlsSettings, written as written_tls};
 pub use crate::config::Folder;
@@ -31,6 +33,8 @@ pub struct Options {
     pub destination: Option<Destination>,
     /// Connections at once, to all sources together.
     pub max_connections: usize,
+    /// What it has to do with a Kubernetes cluster; none by itself.
+    pub kubernetes: Option<Kubernetes>,
     /// Whether to end after one round.
     pub once: bool,
     /// How long a drain waits for transfers.
@@ -135,6 +139,7 @@ impl Options {
             sources: given.sources()?,
             destination: given.general_destination()?,
             max_connections: layers.get::<u64>("max-connections").map_or(1024, |&most| most as usize),
+            kubernetes: coordination::kubernetes(layers)?,
             once: layers.switch("once"),
             drain_timeout: layers.get("drain-timeout").copied().unwrap_or(Duration::from_secs(25)),
             http_address: layers.get("http-addr").copied(),
@@ -158,9 +163,13 @@ impl Given {
         let mut sources = Vec::new();
         if self.file.sources.is_empty() || self.above("sync-address") {
             let list = self.layers.get::<String>("sync-address");
-            let none =
-                "no source is named (write HOST[:PORT], several with commas between, or sources in --config)";
-            let list = list.ok_or_else(|| self.layers.refuse("sync-address", none))?;
+            let none = "no source is named (write HOST[:PORT], several with commas between, sources in --config, or --custom-resources)";
+            let list = match list {
+                Some(list) => list,
+                // There are objects, or will be.
+                None if self.layers.switch("custom-resources") => return Ok(sources),
+                None => return Err(self.layers.refuse("sync-address", none).into()),
+            };
             for text in list.split(',') {
                 let settings = Settings { address: Some(text.trim().to_owned()), ..Settings::default() };
                 let wrong = |why: String| OptionsError::Option(self.layers.refuse("sync-address", why));

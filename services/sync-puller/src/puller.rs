@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use transport::Address;
 
 use crate::{
-    bounds::Bounds, destination::Destinations, lookup, options, report::Report, site::Site, term::Term,
+    bounds::Bounds, coordination::Held, destination::Destinations, lookup, options, report::Report,
+    site::Site, term::Term,
 };
 
 /// A source that is to be pulled, and who is told how it stands.
@@ -30,9 +31,6 @@ pub(crate) struct Wanted {
 
 /// All of them, each once.
 pub(crate) type Sources = Arc<BTreeMap<Address, Wanted>>;
-
-/// The shards that this process holds, each with its term.
-pub(crate) type Held = Arc<BTreeMap<u32, Term>>;
 
 /// Pulls the sources.
 pub(crate) struct Puller {

@@ -92,11 +92,6 @@ impl Tenure {
         self.until.0.store(until.nanoseconds(), Relaxed);
     }
 
-    /// When the term is over.
-    pub(crate) fn until(&self) -> Moment {
-        self.until.get()
-    }
-
     /// Asks for it back.
     pub(crate) fn end(&self) {
         self.ending.cancel();

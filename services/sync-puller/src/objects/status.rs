@@ -77,7 +77,7 @@ impl TentacleSourceStatus {
             }
             Verdict::Paused => (USABLE, ("False", PAUSED, "paused")),
             Verdict::Accepted(()) => match &standing.state {
-                State::Well => (USABLE, ("True", PULLED, "")),
+                State::Well => (USABLE, ("True", PULLED, "the last round ended well")),
                 State::Failing(why) => (USABLE, ("False", FAILING, why.as_str())),
                 State::Idle | State::Begun => {
                     // What the process before said holds until a round ends.
@@ -91,10 +91,10 @@ impl TentacleSourceStatus {
                 }
             },
         };
-        let message = line(ready.2);
         self.set(ACCEPTED, accepted, generation, now);
         self.set(READY, ready, generation, now);
-        self.message = (!message.is_empty()).then_some(message);
+        // The list shows what is wrong.
+        self.message = (ready.0 != "True").then(|| line(ready.2));
     }
 
     fn set(
@@ -167,7 +167,8 @@ pub(crate) const PAUSED: &str = "Paused";
 pub(crate) const NOT_ACCEPTED: &str = "NotAccepted";
 pub(crate) const WAITING: &str = "Waiting";
 
-const USABLE: (&str, &str, &str) = ("True", "Accepted", "");
+/// No message is empty: API servers of 1.20 take that for none at all.
+const USABLE: (&str, &str, &str) = ("True", "Accepted", "the spec can be used");
 
 /// Of a message, which an event repeats with at most 1024 bytes.
 const MOST_CHARACTERS: usize = 240;

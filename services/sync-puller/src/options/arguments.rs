@@ -23,6 +23,7 @@ pub fn program(name: &'static str) -> Program {
         .args(sources())
         .args(tls::SYNC.arguments("the sources"))
         .args(destination())
+        .args(super::coordination::arguments())
         .args(tls::FORWARD.arguments("the servers of --forward-to"))
         .arg(service::http_address())
         .args(logs::arguments());
