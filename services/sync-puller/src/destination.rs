@@ -49,14 +49,14 @@ pub(crate) struct Destination(Arc<Open>);
 
 #[derive(Debug)]
 struct Open {
-    kind: Kind,
+    kind: Arc<Kind>,
     gate: Arc<Gate>,
     /// Keeps the gate.
     _keeping: AbortOnDropHandle<()>,
 }
 
-/// Which kind of destination it is. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Which kind of destination it is.
+#[derive(Debug)]
 pub(crate) enum Kind {
     /// Staged, then published by a rename.
     Folder(Arc<Incoming>),
@@ -107,6 +107,10 @@ impl Destinations {
 
     /// Whether all of them take files, as far as is known; else why not.
     pub(crate) fn standing(&self) -> Result<(), String> {
+        // Gone ones stay in the list until the next one is opened.
+        if self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Err("not known yet".to_owned());
+        }
         let all = self.all();
         all.iter().try_for_each(|(options, destination)| {
             destination.0.gate.standing().map_err(|why| match all.len() {
@@ -144,16 +148,14 @@ fn name(options: &options::Destination) -> String {
 
 impl Destination {
     fn new(kind: Kind, gate: Arc<Gate>, watched: bool) -> Self {
-        let open = Arc::new_cyclic(|open: &Weak<Open>| {
-            let open = open.clone();
-            let probe = move || {
-                let kind = open.upgrade().map(|open| open.kind.clone());
-                async move { Some(kind?.probe().await.map_err(|error| error.to_string())) }
-            };
-            let keeping = tokio::spawn(Arc::clone(&gate).keep(watched, probe));
-            Open { kind, gate, _keeping: AbortOnDropHandle::new(keeping) }
-        });
-        Self(open)
+        let kind = Arc::new(kind);
+        let weak = Arc::downgrade(&kind);
+        let probe = move || {
+            let kind = weak.upgrade();
+            async move { Some(kind?.probe().await.map_err(|error| error.to_string())) }
+        };
+        let keeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&gate).keep(watched, probe)));
+        Self(Arc::new(Open { kind, gate, _keeping: keeping }))
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -173,7 +175,7 @@ impl Destination {
     /// A file could not go there: if no other could either, pulling into it
     /// pauses.
     pub(crate) async fn failed(&self, error: &DestinationError) {
-        let none = match (&self.0.kind, error) {
+        let none = match (self.kind(), error) {
             (Kind::Servers(servers), _) => servers.are_all_troubled(),
             (Kind::Folder(_), DestinationError::Disk(error)) if is_of_the_whole_disk(error) => true,
             // It may be one folder in it, or one name.
@@ -185,7 +187,7 @@ impl Destination {
     }
 
     fn checks(&self) -> Vec<CertificateCheck> {
-        match &self.0.kind {
+        match self.kind() {
             Kind::Folder(_) => Vec::new(),
             Kind::Servers(servers) => servers.checks(),
         }
