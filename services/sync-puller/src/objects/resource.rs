@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TentacleSourceSpec {
-    /// The host to connect to, with a port or without: HOST, HOST:PORT or [IPv6]:PORT. A name that
-    /// stands for several addresses, such as that of a headless service, stands for several
-    /// buffers, each pulled by itself.
+    /// The host to connect to, with a port or without: HOST or HOST:PORT; an address of IPv6 stands
+    /// in brackets before a port. A name that stands for several addresses, such as that of a
+    /// headless service, stands for several buffers, each pulled by itself.
     #[schemars(length(min = 1, max = 270))]
     pub(crate) address: String,
     /// The TCP port, where the address has none. Default: that of the sync-puller's options, 41121.

@@ -189,6 +189,11 @@ impl ApiServer {
             held.writes.1 += 1;
             return failure(409, "Conflict");
         }
+        // As that of 1.20, which takes an empty message for none.
+        let conditions = patch["status"]["conditions"].as_array().unwrap();
+        if conditions.iter().any(|condition| text(&condition["message"]).is_empty()) {
+            return failure(422, "Invalid");
+        }
         held.writes.0 += 1;
         for (key, value) in patch["status"].as_object().unwrap() {
             object["status"][key] = value.clone();
