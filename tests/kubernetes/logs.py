@@ -20,7 +20,7 @@ class Logs:
             if name not in self.followed:
                 command = ["kubectl", "--namespace", self.space.name, "logs", "--follow", name]
                 with (self.folder / name).open("w") as file:
-                    self.followed[name] = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+                    self.followed[name] = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
 
     def of(self, name, message=None, **fields):
         """The lines of a pod with that message and those fields, in order, each with its `at`, in seconds."""
