@@ -12,6 +12,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{sleep, timeout};
 use transport::Address;
 
+use crate::report::Report;
+
 /// Finds the addresses of a name.
 pub(crate) type Resolver =
     Arc<dyn Fn(Address) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
@@ -66,6 +68,7 @@ pub(crate) struct Lookups {
     /// now is one of them, and tomorrow it may be another.
     several: bool,
     failed: Option<String>,
+    report: Report,
     /// One at a time: a resolver that is silent holds one thread a name.
     under_way: BoxFuture<'static, io::Result<Vec<SocketAddr>>>,
 }
@@ -73,11 +76,16 @@ pub(crate) struct Lookups {
 impl Lookups {
     /// The first one now, each further one `pause` after the last. One that
     /// takes longer than `patience` is said, and waited for.
-    pub(crate) fn new(address: Address, resolver: Resolver, pause: Duration, patience: Duration) -> Self {
+    pub(crate) fn new(
+        address: Address,
+        resolver: Resolver,
+        (pause, patience): (Duration, Duration),
+        report: Report,
+    ) -> Self {
         let under_way = resolver(address.clone());
         let found = BTreeSet::new();
         let (given, several, failed) = (patience, false, None);
-        Self { address, resolver, pause, patience, given, found, several, failed, under_way }
+        Self { address, resolver, pause, patience, given, found, several, failed, report, under_way }
     }
 
     /// Waits until the name stands for something else than before. One that
@@ -116,6 +124,10 @@ impl Lookups {
 
     /// Once, until it changes.
     fn say(&mut self, why: &str) {
+        // Nothing is pulled, so that no round tells.
+        if self.found.is_empty() {
+            self.report.failed(format!("{}: the name cannot be looked up: {why}", self.address));
+        }
         if self.failed.as_deref() != Some(why) {
             tracing::warn!(source = %self.address, error = why, known = self.found.len(), "the name cannot be looked up; the addresses that are known stay");
             self.failed = Some(why.to_owned());
@@ -128,6 +140,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::*;
+    use crate::report::State;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 41121)).collect()
@@ -178,7 +191,7 @@ mod tests {
 
     fn lookups(resolver: Resolver) -> Lookups {
         let second = Duration::from_secs(1);
-        Lookups::new("buffers".parse().unwrap(), resolver, second, second)
+        Lookups::new("buffers".parse().unwrap(), resolver, (second, second), Report::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,6 +203,21 @@ mod tests {
         assert_eq!(lookups.changed().await.len(), 1);
         assert_eq!(lookups.changed().await.len(), 2);
         assert_eq!(asked.load(SeqCst), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_stands_for_nothing_yet_is_told_to_fail() {
+        let error = || Err(io::Error::other("no such name"));
+        let (resolver, _) = scripted(vec![error(), error(), Ok(addresses(&["10.0.0.1"])), error()]);
+        let mut lookups = lookups(resolver);
+        let standing = lookups.report.watch();
+        lookups.changed().await;
+        let told = "buffers:41121: the name cannot be looked up: no such name".to_owned();
+        assert_eq!(standing.borrow().state, State::Failing(told));
+        // Once it has stood for something, rounds tell.
+        lookups.report.round("buffers", (0, 0), 0, None);
+        assert!(timeout(Duration::from_secs(600), lookups.changed()).await.is_err());
+        assert_eq!(standing.borrow().state, State::Well);
     }
 
     #[tokio::test(start_paused = true)]

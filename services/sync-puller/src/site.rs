@@ -107,8 +107,8 @@ impl Site {
     pub(crate) async fn pull(mut self, first: Duration) {
         let pause = self.options.interval.min(LOOK_UP_EVERY);
         let patience = self.options.deadline.as_duration();
-        let mut lookups =
-            Lookups::new(self.options.address.clone(), Arc::clone(&self.resolver), pause, patience);
+        let (address, resolver) = (self.options.address.clone(), Arc::clone(&self.resolver));
+        let mut lookups = Lookups::new(address, resolver, (pause, patience), self.report.clone());
         let is_name = self.options.address.host.parse::<IpAddr>().is_err();
         let term = self.term.clone();
         tokio::select! {
@@ -119,6 +119,9 @@ impl Site {
             tokio::select! {
                 wanted = lookups.changed(), if is_name || self.wanted.is_empty() => {
                     self.wanted = wanted;
+                    if self.wanted.is_empty() {
+                        self.report.failed(format!("{}: the name stands for no address now", self.options.address));
+                    }
                     self.say();
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),

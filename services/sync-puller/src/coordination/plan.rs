@@ -12,7 +12,7 @@ use kube::runtime::watcher::Event;
 
 use super::{
     Settings,
-    observed::{Free, Observed},
+    observed::{After, Free, Observed},
     shards::assign,
     tenancy::Ended,
 };
@@ -27,6 +27,9 @@ pub(super) struct Plan {
     members: BTreeSet<String>,
     /// Who should hold each shard.
     assigned: Vec<String>,
+    /// Members that let a shard run out, and who should hold each without
+    /// them: as likely as not they are dead, and their own leases end later.
+    failing: (BTreeSet<String>, Vec<String>),
     /// Shards that this process asks for, holds, or has not left yet.
     busy: BTreeSet<u32>,
     /// The one that is being given back.
@@ -61,6 +64,7 @@ impl Plan {
             began: now,
             members,
             assigned,
+            failing: Default::default(),
             busy,
             leaving: None,
             gave_back: None,
@@ -108,10 +112,12 @@ impl Plan {
         }
         self.count_members(now);
         let mut next: Vec<_> = self.observed.next(now).into_iter().collect();
-        for shard in (0..self.settings.shards).filter(|shard| !self.busy.contains(shard)) {
-            let Some(free) = self.observed.free(shard, now) else { continue };
+        let idle = (0..self.settings.shards).filter(|shard| !self.busy.contains(shard));
+        let all: Vec<_> = idle.filter_map(|shard| Some((shard, self.observed.free(shard, now)?))).collect();
+        self.count_failing(&all);
+        for (shard, free) in all {
             // The other may be unable to take it.
-            let patience = if self.is_ours(shard) { Duration::ZERO } else { self.settings.pause() };
+            let patience = if self.is_for_us(shard) { Duration::ZERO } else { self.settings.pause() };
             let from = free.since.plus(patience).max(self.later.get(&shard).copied().unwrap_or(free.since));
             match from <= now {
                 true => drop(decisions.ask.insert(shard, free)),
@@ -143,9 +149,28 @@ impl Plan {
         if members != self.members {
             self.assigned = assign(self.settings.shards, &members);
             self.members = members;
+            self.failing = Default::default();
         }
     }
 
+    fn count_failing(&mut self, free: &[(u32, Free)]) {
+        let expired = free.iter().filter(|(_, free)| free.after == After::Expired);
+        let holders = expired.filter_map(|(_, free)| free.was.clone());
+        let mut failing: BTreeSet<_> = holders.filter(|holder| self.members.contains(holder)).collect();
+        failing.remove(&self.settings.identity);
+        if failing != self.failing.0 {
+            let assigned = assign(self.settings.shards, &(&self.members - &failing));
+            self.failing = (failing, assigned);
+        }
+    }
+
+    /// Whether we should ask for it.
+    fn is_for_us(&self, shard: u32) -> bool {
+        let assigned = if self.failing.0.is_empty() { &self.assigned } else { &self.failing.1 };
+        assigned.get(shard as usize) == Some(&self.settings.identity)
+    }
+
+    /// Whether we should hold it.
     fn is_ours(&self, shard: u32) -> bool {
         self.assigned.get(shard as usize) == Some(&self.settings.identity)
     }
@@ -185,7 +210,7 @@ mod tests {
         apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     };
 
-    use super::{super::observed::After, *};
+    use super::*;
 
     /// A plan of the member "me", in seconds since it began, with leases of
     /// 15 s.
@@ -351,6 +376,15 @@ mod tests {
         let lease = case.lease("t-member-you", "you");
         case.see(1.0, Event::Delete(lease));
         assert!(case.asked(1.0).contains(&other));
+    }
+
+    #[test]
+    fn what_a_dead_member_held_is_not_left_to_it_until_its_own_lease_has_run_out() {
+        let mut case = Case::listed(&[(0, "you"), (1, "you")], &["me", "you"], 2);
+        case.renewed(4.0, "t-member-you", "you");
+        case.hear(5..15);
+        assert_eq!(case.asked(15.0), [0, 1]);
+        assert_eq!(case.plan.members(), 2);
     }
 
     #[test]
