@@ -116,8 +116,13 @@ impl Plan {
         let all: Vec<_> = idle.filter_map(|shard| Some((shard, self.observed.free(shard, now)?))).collect();
         self.count_failing(&all);
         for (shard, free) in all {
-            // The other may be unable to take it.
-            let patience = if self.is_for_us(shard) { Duration::ZERO } else { self.settings.pause() };
+            // The other may be unable to take it; and one that has just come
+            // does not know yet that it has run out.
+            let patience = match free.after {
+                _ if self.is_for_us(shard) => Duration::ZERO,
+                After::Expired => self.settings.duration / 15,
+                After::Free | After::Created => self.settings.pause(),
+            };
             let from = free.since.plus(patience).max(self.later.get(&shard).copied().unwrap_or(free.since));
             match from <= now {
                 true => drop(decisions.ask.insert(shard, free)),
@@ -385,6 +390,16 @@ mod tests {
         case.hear(5..15);
         assert_eq!(case.asked(15.0), [0, 1]);
         assert_eq!(case.plan.members(), 2);
+    }
+
+    #[test]
+    fn what_ran_out_is_left_only_shortly_to_a_member_that_may_have_come_too_late_to_know() {
+        let other = Case::of_the_other(8);
+        let mut case = Case::listed(&[(other, "dead")], &["me", "you"], 8);
+        case.hear(5..15);
+        case.renewed(10.0, "t-member-you", "you");
+        assert!(!case.asked(15.9).contains(&other));
+        assert!(case.asked(16.0).contains(&other));
     }
 
     #[test]
