@@ -15,11 +15,12 @@ class Logs:
         self.followed = {}
 
     def follow(self, pods):
+        """Also anew, where a pod's program has ended and runs again."""
         for pod in pods:
             name = pod["metadata"]["name"]
-            if name not in self.followed:
+            if name not in self.followed or self.followed[name].poll() is not None:
                 command = ["kubectl", "--namespace", self.space.name, "logs", "--follow", name]
-                with (self.folder / name).open("w") as file:
+                with (self.folder / name).open("a") as file:
                     self.followed[name] = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
 
     def of(self, name, message=None, **fields):
