@@ -135,6 +135,7 @@ impl Tenancy {
     /// Tried until it runs out by itself.
     async fn release(&self, taken: &Taken, until: Moment) {
         let (shard, why) = (self.shard, if self.draining.is_cancelled() { "drain" } else { "surplus" });
+        tracing::info!(shard, why, "shard left");
         loop {
             match self.leases.release(taken).await {
                 Err(Refusal::Failed(error)) if Moment::now() < until => {
@@ -143,7 +144,7 @@ impl Tenancy {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    tracing::warn!(shard, why, error, "shard left: its lease could not be given back");
+                    tracing::warn!(shard, why, error, "the lease of a shard that was left could not be given back");
                     return;
                 }
                 Ok(()) => {
