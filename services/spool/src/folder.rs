@@ -75,7 +75,7 @@ impl<D: Disk> Folder<D> {
     /// may have taken it away, and must not be worked against. Blocks.
     pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
         let folder = Self::with(disk, root, below, true);
-        folder.0.disk.make_folder(&folder.0.path)?;
+        folder.0.make_path()?;
         folder.sweep()?;
         Ok(folder)
     }
@@ -312,8 +312,16 @@ impl<D: Disk> State<D> {
         if self.below == 0 || self.own || error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
-        self.disk.make_folder(&self.path)?;
+        self.make_path()?;
         self.flush_parents()
+    }
+
+    /// The root is not made: where it is gone, a file system may be that was
+    /// mounted there, and the one below it is no place for files.
+    fn make_path(&self) -> io::Result<()> {
+        let root = self.path.ancestors().nth(self.below).unwrap_or(&self.path);
+        self.disk.status(root)?;
+        self.disk.make_folder(&self.path)
     }
 
     fn flush_parents(&self) -> io::Result<()> {

@@ -231,3 +231,17 @@ fn a_spool_is_one_processs_alone_or_shared() {
     let _alone = Spool::open(home.path()).unwrap();
     assert!(matches!(Spool::shared(home.path()), Err(SpoolError::Held(..))));
 }
+
+#[tokio::test]
+async fn a_root_that_is_gone_is_not_made_again() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let spool = Spool::open(&root).unwrap();
+    let lazy = spool.folder("conf").unwrap();
+    fs::rename(&root, home.path().join("moved")).unwrap();
+    assert!(spool.own("source/files").is_err());
+    assert!(store(&lazy, "a.data", b"hello").await.is_err());
+    assert!(store(&Folder::shared(&root, "md5"), "a.data", b"hello").await.is_err());
+    assert!(!root.exists());
+}

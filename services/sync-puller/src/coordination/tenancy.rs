@@ -144,7 +144,12 @@ impl Tenancy {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    tracing::warn!(shard, why, error, "the lease of a shard that was left could not be given back");
+                    tracing::warn!(
+                        shard,
+                        why,
+                        error,
+                        "the lease of a shard that was left could not be given back"
+                    );
                     return;
                 }
                 Ok(()) => {
