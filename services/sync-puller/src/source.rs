@@ -82,6 +82,8 @@ pub(crate) enum SourceError {
     Take { name: FileName, error: TakeError },
     #[error(transparent)]
     Settle(TakeError),
+    #[error("it is to be pulled here no more")]
+    Ended,
 }
 
 /// A folder at the source.

@@ -100,9 +100,17 @@ impl Source {
         session: &mut Session,
         argument: &str,
     ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>), SourceError> {
+        if self.term.is_over() {
+            return Err(SourceError::Ended);
+        }
         match session.list(argument.as_bytes(), SHORT_LISTING).await {
             Err(ClientError::ListTooLong { .. }) => {
-                let alone = self.bounds.long_listing().await;
+                let alone = tokio::select! {
+                    alone = self.bounds.long_listing() => alone,
+                    // All who wait would list in turn, while others wait for
+                    // the source.
+                    () = self.term.ending() => return Err(SourceError::Ended),
+                };
                 // The other one has waited too, and not every server goes on
                 // after a list that was declined.
                 *session = self.connect().await?;
