@@ -60,11 +60,16 @@ impl Folder<RealDisk> {
     /// locked nor swept. It is at `below` under `root`, which is there; it is
     /// made with its first file.
     pub fn shared(root: &Path, below: impl AsRef<Path>) -> Self {
-        Self::on(RealDisk, root, below.as_ref())
+        Self::shared_on(RealDisk, root, below)
     }
 }
 
 impl<D: Disk> Folder<D> {
+    /// [`Folder::shared`] on a disk of one's own.
+    pub fn shared_on(disk: D, root: &Path, below: impl AsRef<Path>) -> Self {
+        Self::on(disk, root, below.as_ref())
+    }
+
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
         Self::with(disk, root, below, false)

@@ -27,11 +27,11 @@ pub enum Wrong {
     NoParentFlush,
 }
 
-/// A [`CrashingDisk`] that does it.
+/// A [`CrashingDisk`] that does it, or nothing wrong.
 #[derive(Clone, Debug)]
 pub struct Misordered {
     disk: CrashingDisk,
-    wrong: Wrong,
+    wrong: Option<Wrong>,
     state: Arc<Mutex<State>>,
 }
 
@@ -43,9 +43,20 @@ struct State {
     touched: HashSet<PathBuf>,
 }
 
+impl Wrong {
+    /// Everything that can be done wrong.
+    pub const ALL: [Self; 5] = [
+        Self::NoDataFlush,
+        Self::DataAfterRename,
+        Self::NoFolderFlush,
+        Self::FolderBeforeRename,
+        Self::NoParentFlush,
+    ];
+}
+
 impl Misordered {
     /// Over a disk.
-    pub fn new(disk: CrashingDisk, wrong: Wrong) -> Self {
+    pub fn new(disk: CrashingDisk, wrong: Option<Wrong>) -> Self {
         Self { disk, wrong, state: Arc::default() }
     }
 
@@ -55,7 +66,7 @@ impl Misordered {
         to: &Path,
         rename: impl Fn(&CrashingDisk) -> io::Result<()>,
     ) -> io::Result<()> {
-        if self.wrong == Wrong::FolderBeforeRename {
+        if self.wrong == Some(Wrong::FolderBeforeRename) {
             self.disk.flush_folder(folder(to))?;
         }
         rename(&self.disk)?;
@@ -97,8 +108,8 @@ impl Disk for Misordered {
 
     fn flush_data(&self, file: &Arc<Handle>) -> io::Result<()> {
         match self.wrong {
-            Wrong::NoDataFlush => Ok(()),
-            Wrong::DataAfterRename => {
+            Some(Wrong::NoDataFlush) => Ok(()),
+            Some(Wrong::DataAfterRename) => {
                 self.state().unflushed.push(Arc::clone(file));
                 Ok(())
             }
@@ -108,8 +119,8 @@ impl Disk for Misordered {
 
     fn flush_folder(&self, folder: &Path) -> io::Result<()> {
         match self.wrong {
-            Wrong::NoFolderFlush | Wrong::FolderBeforeRename => Ok(()),
-            Wrong::NoParentFlush if !self.state().touched.remove(folder) => Ok(()),
+            Some(Wrong::NoFolderFlush | Wrong::FolderBeforeRename) => Ok(()),
+            Some(Wrong::NoParentFlush) if !self.state().touched.remove(folder) => Ok(()),
             _ => self.disk.flush_folder(folder),
         }
     }

@@ -59,7 +59,7 @@ fn a_new_folder_that_is_not_flushed_into_its_parents_is_found() {
 /// The search is searched: it must see what is done wrong within 1000 cases.
 #[track_caller]
 fn is_found(wrong: Wrong) {
-    let found = search(1000, false, |disk| Misordered::new(disk, wrong));
+    let found = search(1000, false, |disk| Misordered::new(disk, Some(wrong)));
     assert!(found.is_err(), "{wrong:?} passes 1000 cases");
 }
 
