@@ -127,7 +127,7 @@ impl<D: Disk> Drop for Draft<D> {
 pub(crate) struct Aside<D: Disk> {
     folder: Folder<D>,
     pub(crate) path: PathBuf,
-    file: D::File,
+    pub(crate) file: D::File,
     placed: AtomicBool,
 }
 
