@@ -93,7 +93,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let entrance = Entrance::new(access, acceptor, options.deadline.as_duration(), options.max_connections);
+    let (patience, most) = (options.deadline.as_duration(), options.max_connections);
+    let entrance = Entrance::new(access, acceptor, patience, most, options.connections_per_address);
     let listeners = sockets.listeners().context(no_socket)?;
     drop(sockets);
     listening.passes();

@@ -22,6 +22,8 @@ pub struct Options {
     pub port: u16,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
+    /// Of one address, none where they are not bounded; more are refused.
+    pub connections_per_address: Option<usize>,
     /// Whether to go to the background.
     pub daemon: bool,
     /// Whether `LS` and `MV` are served.
@@ -112,6 +114,7 @@ impl Options {
             addresses: service::addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
+            connections_per_address: service::connections_per_address(layers),
             daemon: layers.switch("daemon"),
             insecure: layers.switch("insecure"),
             filters,
@@ -184,6 +187,7 @@ const TOKENS: &[Token] = &[
     Token { name: "addresses", sets: Sets::Value("addresses") },
     Token { name: "port", sets: Sets::Value("port") },
     Token { name: "max_connections", sets: Sets::Value("max-connections") },
+    Token { name: "max_connections_per_address", sets: Sets::Value("max-connections-per-address") },
     Token { name: "daemon", sets: Sets::Switch("daemon") },
     Token { name: "insecure", sets: Sets::Switch("insecure") },
     Token { name: "filters", sets: Sets::Value("filters") },
