@@ -17,9 +17,10 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk, Space},
+    disk::{Disk, Identity, RealDisk, Space, Status},
     draft::{Aside, Draft},
     name::{self, EntryName},
+    quota::{Claim, Quota},
     read::{Lease, Reader},
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct State<D> {
     /// name to its end: a newer file is never removed for an older one.
     replacing: Mutex<()>,
     flush: SharedFlush,
+    /// What it may hold, together with others.
+    quota: Option<Arc<Quota>>,
 }
 
 /// What a folder holds.
@@ -68,19 +71,24 @@ impl Folder<RealDisk> {
 impl<D: Disk> Folder<D> {
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
-        Self::with(disk, root, below, false)
+        Self::within(disk, root, below, None)
+    }
+
+    /// The same, with a bound on what it holds together with others.
+    pub(crate) fn within(disk: D, root: &Path, below: &Path, quota: Option<Arc<Quota>>) -> Self {
+        Self::with(disk, root, below, false, quota)
     }
 
     /// The same, made now and swept. It is never made again: another process
     /// may have taken it away, and must not be worked against. Blocks.
     pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
-        let folder = Self::with(disk, root, below, true);
+        let folder = Self::with(disk, root, below, true, None);
         folder.0.make_path()?;
         folder.sweep()?;
         Ok(folder)
     }
 
-    fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
+    fn with(disk: D, root: &Path, below: &Path, own: bool, quota: Option<Arc<Quota>>) -> Self {
         Self(Arc::new(State {
             disk,
             path: root.join(below),
@@ -90,6 +98,7 @@ impl<D: Disk> Folder<D> {
             leases: Mutex::default(),
             replacing: Mutex::default(),
             flush: SharedFlush::default(),
+            quota,
         }))
     }
 
@@ -114,6 +123,15 @@ impl<D: Disk> Folder<D> {
             other => other.map(|_| true),
         })
         .await
+    }
+
+    /// Bytes of the file of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn size(&self, name: &EntryName) -> io::Result<Option<u64>> {
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        blocking(move || state.size(&name.within(&state.path))).await
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
@@ -275,7 +293,7 @@ impl<D: Disk> Folder<D> {
         Ok(())
     }
 
-    fn leases(&self) -> std::sync::MutexGuard<'_, HashSet<EntryName>> {
+    pub(crate) fn leases(&self) -> std::sync::MutexGuard<'_, HashSet<EntryName>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -329,19 +347,21 @@ impl<D: Disk> State<D> {
         parents.try_for_each(|parent| self.disk.flush_folder(parent))
     }
 
-    fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+    pub(crate) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         match self.disk.list(&self.path, each) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.below > 0 && !self.own => Ok(()),
             listed => listed,
         }
     }
 
-    /// Gives a finished file its name and makes that survive a power cut.
+    /// Gives a finished file of `size` bytes its name, for which it has
+    /// `claim` where there is a quota, and makes that survive a power cut.
     pub(crate) fn place(
         &self,
         aside: &Aside<D>,
-        name: &EntryName,
+        (name, size): (&EntryName, u64),
         overwrite: bool,
+        claim: Option<Claim>,
     ) -> Result<(), CommitError> {
         let target = name.within(&self.path);
         // A file in a folder that is gone after a power cut is gone with it.
@@ -349,17 +369,29 @@ impl<D: Disk> State<D> {
             self.flush_parents()?;
             self.is_new.store(false, Relaxed);
         }
-        if overwrite {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.disk.rename(&aside.path, &target)?;
-        } else {
-            self.disk.rename_new(&aside.path, &target).map_err(taken)?;
-        }
+        let rename = || match overwrite {
+            true => self.disk.rename(&aside.path, &target),
+            false => self.disk.rename_new(&aside.path, &target),
+        };
+        let named = match claim {
+            None if !overwrite => rename(),
+            claim => {
+                let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+                match claim {
+                    None => rename(),
+                    Some(mut claim) => {
+                        let replaced = if overwrite { self.size(&target)? } else { None };
+                        claim.place(size, replaced, rename)
+                    }
+                }
+            }
+        };
+        named.map_err(taken)?;
         aside.placed();
         self.flush().inspect_err(|_| {
             // Who is told that it failed will send it again.
             if !overwrite {
-                let _ = self.disk.remove(&target);
+                let _ = self.remove(&target, size);
             }
         })?;
         Ok(())
@@ -367,25 +399,51 @@ impl<D: Disk> State<D> {
 
     /// Removes a name if it still stands for that file; whether it did.
     pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let path = name.within(&self.path);
-        {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            let removed = match self.disk.status(&path) {
-                Ok(found) if found.identity == identity => self.disk.remove(&path),
-                Ok(_) => return Ok(false),
-                Err(error) => Err(error),
-            };
-            match removed {
-                // A consumer on this machine was first, maybe just now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                removed => removed?,
-            }
+        let removed = self.remove_where(name, |found| found.identity == identity)?;
+        if removed.is_some() {
+            self.flush()?;
         }
-        self.flush()?;
-        Ok(true)
+        Ok(removed.is_some())
     }
 
-    fn flush(&self) -> io::Result<()> {
+    /// Removes a name if what it stands for now `is_it`, and says what it was.
+    pub(crate) fn remove_where(
+        &self,
+        name: &EntryName,
+        is_it: impl FnOnce(&Status) -> bool,
+    ) -> io::Result<Option<Status>> {
+        let path = name.within(&self.path);
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = match self.disk.status(&path) {
+            Ok(found) if is_it(&found) => self.remove(&path, found.size).map(|()| Some(found)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match removed {
+            // A consumer on this machine was first, maybe just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed,
+        }
+    }
+
+    /// Removes a file of `size` bytes.
+    fn remove(&self, path: &Path, size: u64) -> io::Result<()> {
+        match &self.quota {
+            Some(quota) => quota.leaves(size, || self.disk.remove(path)),
+            None => self.disk.remove(path),
+        }
+    }
+
+    /// Bytes of the file at `path`, if there is one.
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        match self.disk.status(path) {
+            Ok(found) => Ok(found.is_file.then_some(found.size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.flush.wait(|| self.disk.flush_folder(&self.path))
     }
 }
