@@ -23,7 +23,15 @@ pub struct Entrance {
 
 /// What an accepted connection holds until it is in.
 #[derive(Debug)]
-pub struct Place(Slot);
+pub struct Place(Waiting);
+
+#[derive(Debug)]
+enum Waiting {
+    /// For nothing: it is served.
+    Not(Permit),
+    /// For a header, a handshake or its turn.
+    In(Slot),
+}
 
 /// Why a connection is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +70,7 @@ impl NotEntered {
 
 impl Entrance {
     /// Lets in `most` at once, of one address `of_one` where that is bounded,
-    /// each step within `patience`.
+    /// each step within `patience`, and the wait for a turn within twice that.
     pub fn new(
         access: Access,
         acceptor: Acceptor,
@@ -83,9 +91,15 @@ impl Entrance {
     /// [`NotEntered`]: its address is not let in, or has too many already.
     pub async fn place(&self, peer: SocketAddr) -> Result<Place, NotEntered> {
         METRICS.accepted();
+        let (peer, is_proxy) = (peer.ip(), self.access.is_behind_proxies());
         let place = async {
-            self.access.admit_address(peer.ip())?;
-            Ok(Place(self.turns.slot(peer.ip(), self.access.is_behind_proxies()).await?))
+            self.access.admit_address(peer)?;
+            let plain = !is_proxy && !self.acceptor.is_tls();
+            let served = if plain { self.turns.free_turn(peer)? } else { None };
+            Ok(Place(match served {
+                Some(permit) => Waiting::Not(permit),
+                None => Waiting::In(self.turns.slot(peer, is_proxy).await?),
+            }))
         };
         place.await.inspect_err(|why: &NotEntered| METRICS.refused(why.reason()))
     }
@@ -109,8 +123,15 @@ impl Entrance {
         &self,
         stream: TcpStream,
         peer: &mut SocketAddr,
-        Place(slot): Place,
+        Place(waiting): Place,
     ) -> Result<(Stream, Permit), NotEntered> {
+        let slot = match waiting {
+            Waiting::Not(permit) => {
+                self.access.admit_host(peer.ip()).await?;
+                return Ok((stream.into(), permit));
+            }
+            Waiting::In(slot) => slot,
+        };
         // All of it within the slot: whoever owns an address says how long
         // its name takes, and whose turn it is depends on others.
         let entering = async {
@@ -119,7 +140,9 @@ impl Entrance {
             self.access.admit_host(peer.ip()).await?;
             let stream = self.acceptor.accept(stream).await?;
             self.access.admit_certificate(stream.peer_certificate())?;
-            let permit = timeout(self.patience, slot.turn()).await.map_err(|_| NotEntered::Full)?;
+            // Those that are served and silent end within one patience: by the
+            // second at the latest, there was a turn.
+            let permit = timeout(self.patience * 2, slot.turn()).await.map_err(|_| NotEntered::Full)?;
             Ok((stream, permit.ok_or(NotEntered::MadeRoom)?))
         };
         slot.hold(entering).await.ok_or(NotEntered::MadeRoom)?

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::penalties::owner;
@@ -105,6 +108,21 @@ impl Turns {
         })
     }
 
+    /// A turn at once for a connection from `peer`, where one is free: who
+    /// needs nothing else takes no room from those that wait.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub(crate) fn free_turn(self: &Arc<Self>, peer: IpAddr) -> Result<Option<Permit>, TooMany> {
+        let (owner, mut state) = (owner(peer), self.state());
+        self.check(&state, owner)?;
+        if state.free == 0 {
+            return Ok(None);
+        }
+        state.serve(owner);
+        Ok(Some(Permit { of: Arc::clone(self), owner }))
+    }
+
     /// Room for a connection from `peer`, until it is served. Where it is
     /// that of a proxy, the bound of an address is not its own.
     ///
@@ -115,13 +133,7 @@ impl Turns {
         if !is_proxy {
             self.check(&self.state(), owner)?;
         }
-        let room = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(room) => room,
-            Err(_) => {
-                self.state().make_room();
-                Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed")
-            }
-        };
+        let room = self.take_room().await;
         let ends = CancellationToken::new();
         let mut state = self.state();
         if !is_proxy {
@@ -133,6 +145,20 @@ impl Turns {
         state.addresses.entry(owner).or_default().waiting += 1;
         drop(state);
         Ok(Slot { of: Arc::clone(self), number, ends, _room: room })
+    }
+
+    async fn take_room(&self) -> OwnedSemaphorePermit {
+        let room = || Arc::clone(&self.room);
+        if let Ok(room) = room().try_acquire_owned() {
+            return room;
+        }
+        // Of a burst, some have yet to find out that they need not wait.
+        yield_now().await;
+        if let Ok(room) = room().try_acquire_owned() {
+            return room;
+        }
+        self.state().make_room();
+        room().acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// How many are served.
@@ -201,12 +227,18 @@ impl State {
         let wait_for_it = self.waiting.iter().filter(|(_, one)| one.turn.is_some());
         let number = *wait_for_it.min_by_key(|(number, one)| (last(one), **number))?.0;
         // Before it leaves, so that its address is remembered.
-        let (owner, now) = (self.waiting.get(&number)?.owner, self.next_number());
+        let owner = self.waiting.get(&number)?.owner;
+        self.serve(owner);
+        self.leave(number).and_then(|one| Some((owner, one.turn?)))
+    }
+
+    /// Counts one of this address as served.
+    fn serve(&mut self, owner: IpAddr) {
+        let now = self.next_number();
         self.free -= 1;
         let address = self.addresses.entry(owner).or_default();
         address.served += 1;
         address.last = now;
-        self.leave(number).and_then(|one| Some((owner, one.turn?)))
     }
 
     /// Forgets an address without connections.
@@ -293,7 +325,7 @@ mod tests {
     };
 
     use tokio::{
-        task::{JoinHandle, JoinSet, yield_now},
+        task::{JoinHandle, JoinSet},
         time::timeout,
     };
 
@@ -460,6 +492,31 @@ mod tests {
         assert!(turns.slot(WEB, false).await.is_err());
         drop((one, two));
         slot(&turns, WEB).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_free_takes_no_room_from_those_that_wait() {
+        let turns = turns(2, Some(2), 1);
+        let waits = slot(&turns, client(1)).await;
+        let one = turns.free_turn(WEB).unwrap().unwrap();
+        let two = turns.free_turn(WEB).unwrap().unwrap();
+        assert!(turns.free_turn(WEB).is_err(), "an address has so many and no more");
+        assert!(turns.free_turn(client(2)).unwrap().is_none());
+        drop(one);
+        assert!(waits.turn().await.is_some());
+        drop(two);
+        assert_eq!((turns.served(), turns.waiting()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn of_a_burst_none_makes_room_while_there_are_turns() {
+        let turns = turns(99, None, 4);
+        let mut burst = JoinSet::new();
+        for _ in 0..99 {
+            let slot = slot(&turns, WEB).await;
+            burst.spawn(async move { slot.hold(slot.turn()).await.flatten() });
+        }
+        assert!(burst.join_all().await.iter().all(Option::is_some));
     }
 
     #[tokio::test]
