@@ -190,6 +190,11 @@ impl Access {
         Ok(Self { networks, accept_proxy, names, hosts: hosts.transpose()?, lookups: Names::default() })
     }
 
+    /// Whether connections come from proxies, which say whose they are.
+    pub(crate) fn is_behind_proxies(&self) -> bool {
+        self.accept_proxy
+    }
+
     /// Whether this address may connect, as `--allow` says: a client's, or
     /// with `--accept-proxy` that of a proxy.
     ///

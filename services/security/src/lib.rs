@@ -9,12 +9,12 @@ mod access;
 mod connector;
 mod entrance;
 mod expiry;
-mod handshakes;
 mod identity;
 mod loaded;
 mod metrics;
 mod password;
 mod penalties;
+mod turns;
 
 pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
@@ -25,4 +25,5 @@ pub use crate::{
     loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},
+    turns::{Permit, TooMany},
 };

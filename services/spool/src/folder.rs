@@ -14,9 +14,10 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk, Space},
+    disk::{Disk, Identity, RealDisk, Space, Status},
     draft::{Aside, Draft},
     name::{self, EntryName},
+    quota::{Claim, Quota},
     read::{Lease, Reader},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct State<D> {
     /// name to its end: a newer file is never removed for an older one.
     replacing: Mutex<()>,
     flush: SharedFlush,
+    /// What it may hold, together with others.
+    quota: Option<Arc<Quota>>,
 }
 
 /// What a folder holds.
@@ -72,13 +75,18 @@ impl<D: Disk> Folder<D> {
 
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
-        Self::with(disk, root, below, false)
+        Self::within(disk, root, below, None)
+    }
+
+    /// The same, with a bound on what it holds together with others.
+    pub(crate) fn within(disk: D, root: &Path, below: &Path, quota: Option<Arc<Quota>>) -> Self {
+        Self::with(disk, root, below, false, quota)
     }
 
     /// The same, made now and swept. It is never made again: another process
     /// may have taken it away, and must not be worked against. Blocks.
     pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
-        let folder = Self::with(disk, root, below, true);
+        let folder = Self::with(disk, root, below, true, None);
         let is_taken = folder.0.disk.status(folder.path()).is_ok();
         folder.0.make_path()?;
         // A new one is empty.
@@ -88,7 +96,7 @@ impl<D: Disk> Folder<D> {
         Ok(folder)
     }
 
-    fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
+    fn with(disk: D, root: &Path, below: &Path, own: bool, quota: Option<Arc<Quota>>) -> Self {
         let (path, below) = (root.join(below), below.components().count());
         Self(Arc::new(State {
             disk,
@@ -100,6 +108,7 @@ impl<D: Disk> Folder<D> {
             leases: Mutex::default(),
             replacing: Mutex::default(),
             flush: SharedFlush::default(),
+            quota,
         }))
     }
 
@@ -124,6 +133,15 @@ impl<D: Disk> Folder<D> {
             other => other.map(|_| true),
         })
         .await
+    }
+
+    /// Bytes of the file of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn size(&self, name: &EntryName) -> io::Result<Option<u64>> {
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        blocking(move || state.size(&name.within(&state.path))).await
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
@@ -298,7 +316,7 @@ impl<D: Disk> Folder<D> {
         }
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashSet<EntryName>> {
+    pub(crate) fn leases(&self) -> MutexGuard<'_, HashSet<EntryName>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -365,34 +383,48 @@ impl<D: Disk> State<D> {
         Ok(())
     }
 
-    fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+    pub(crate) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         match self.disk.list(&self.path, each) {
             Err(error) if self.is_awaited(&error) => Ok(()),
             listed => listed,
         }
     }
 
-    /// Gives a finished file its name and makes that survive a power cut.
+    /// Gives a finished file of `size` bytes its name, for which it has
+    /// `claim` where there is a quota, and makes that survive a power cut.
     pub(crate) fn place(
         &self,
         aside: &Aside<D>,
-        name: &EntryName,
+        (name, size): (&EntryName, u64),
         overwrite: bool,
+        claim: Option<Claim>,
     ) -> Result<(), CommitError> {
         let target = name.within(&self.path);
         self.keep_path()?;
-        if overwrite {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.disk.rename(&aside.path, &target)?;
-        } else {
-            self.disk.rename_new(&aside.path, &target).map_err(taken)?;
-        }
+        let rename = || match overwrite {
+            true => self.disk.rename(&aside.path, &target),
+            false => self.disk.rename_new(&aside.path, &target),
+        };
+        let named = match claim {
+            None if !overwrite => rename(),
+            claim => {
+                let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+                match claim {
+                    None => rename(),
+                    Some(mut claim) => {
+                        let replaced = if overwrite { self.size(&target)? } else { None };
+                        claim.place(size, replaced, rename)
+                    }
+                }
+            }
+        };
+        named.map_err(taken)?;
         aside.placed();
         self.flush().inspect_err(|_| {
             // Who is told that it failed will send it again. By now, the name
             // may stand for a file that another one sent and was promised.
             if !overwrite && let Ok(mine) = self.disk.status_of(&aside.file) {
-                let _ = self.take_away(name, mine.identity);
+                let _ = self.remove_where(name, |found| found.identity == mine.identity);
             }
         })?;
         Ok(())
@@ -401,29 +433,51 @@ impl<D: Disk> State<D> {
     /// Removes a name if it still stands for that file, and makes that survive
     /// a power cut; whether it did.
     pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let is_removed = self.take_away(name, identity)?;
-        if is_removed {
+        let removed = self.remove_where(name, |found| found.identity == identity)?;
+        if removed.is_some() {
             self.flush()?;
         }
-        Ok(is_removed)
+        Ok(removed.is_some())
     }
 
-    fn take_away(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
+    /// Removes a name if what it stands for now `is_it`, and says what it was.
+    pub(crate) fn remove_where(
+        &self,
+        name: &EntryName,
+        is_it: impl FnOnce(&Status) -> bool,
+    ) -> io::Result<Option<Status>> {
         let path = name.within(&self.path);
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = match self.disk.status(&path) {
-            Ok(found) if found.identity == identity => self.disk.remove(&path),
-            Ok(_) => return Ok(false),
+            Ok(found) if is_it(&found) => self.remove(&path, found.size).map(|()| Some(found)),
+            Ok(_) => Ok(None),
             Err(error) => Err(error),
         };
         match removed {
             // A consumer on this machine was first, maybe just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed,
         }
     }
 
-    fn flush(&self) -> io::Result<()> {
+    /// Removes a file of `size` bytes.
+    fn remove(&self, path: &Path, size: u64) -> io::Result<()> {
+        match &self.quota {
+            Some(quota) => quota.leaves(size, || self.disk.remove(path)),
+            None => self.disk.remove(path),
+        }
+    }
+
+    /// Bytes of the file at `path`, if there is one.
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        match self.disk.status(path) {
+            Ok(found) => Ok(found.is_file.then_some(found.size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.flush.wait(|| self.disk.flush_folder(&self.path))
     }
 }
