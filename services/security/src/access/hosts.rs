@@ -16,7 +16,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use wildmatch::WildMatch;
 
-use super::{canonical, names::Names};
+use super::{canonical, names::Names, with_length};
 
 /// Where both files are, and what they call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +269,7 @@ fn client(word: &str) -> Result<Pattern, String> {
             let network = Ipv4Net::with_netmask(address, mask);
             return network.map(|network| Pattern::Network(network.into())).map_err(|_| unknown());
         }
-        let network = format!("{address}/{mask}").parse().ok().and_then(canonical);
+        let network = with_length(address, mask).and_then(canonical);
         return network.map(Pattern::Network).ok_or_else(unknown);
     }
     let bare = word.trim_start_matches('[').trim_end_matches(']');
