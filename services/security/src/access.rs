@@ -23,6 +23,8 @@ use transport::{
 };
 use wildmatch::WildMatch;
 
+#[doc(hidden)]
+pub use self::hosts::admits;
 use self::{
     hosts::{HostsFiles, HostsPaths, HostsReader},
     names::Names,

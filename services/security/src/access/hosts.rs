@@ -151,6 +151,25 @@ impl HostsFiles {
     }
 }
 
+/// Whether files of these texts let a client of this address and name in: what
+/// fuzzing tries, without files and a resolver.
+///
+/// # Errors
+/// The line that is wrong, and why.
+#[doc(hidden)]
+pub async fn admits(
+    allow: &str,
+    deny: &str,
+    daemon: &str,
+    address: IpAddr,
+    name: Option<&str>,
+) -> Result<bool, String> {
+    let read = |text| parse(text, daemon).map_err(|(line, why)| format!("line {line}: {why}"));
+    let files = HostsFiles { allow: read(allow)?, deny: read(deny)? };
+    let name = name.map(str::to_lowercase);
+    Ok(files.admit(address.to_canonical(), &Names::by(move |_| name.clone())).await)
+}
+
 fn read(path: &Path, is_needed: bool, daemon: &str) -> Result<Vec<Clients>, String> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_needed => return Ok(Vec::new()),
