@@ -1,5 +1,6 @@
 //! The inputs that are kept for fuzzing are taken as they are while fuzzing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
 
 use std::{fs, path::Path};
