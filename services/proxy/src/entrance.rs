@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use protocol::{Command, Connection, ConnectionError, Deadline, PasswordDigest, Reply};
 use security::{Password, Penalties, Place, Refused, TooManyWait};
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
-use transport::Stream;
+use tokio::sync::OwnedSemaphorePermit;
+use transport::{Stream, TcpStream};
 
 /// Lets clients in.
 #[derive(Debug)]

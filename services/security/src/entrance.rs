@@ -3,11 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use transport::{Stream, proxy_header::HeaderError, tls::HandshakeError};
+use transport::{Stream, TcpStream, proxy_header::HeaderError, tls::HandshakeError};
 
 use crate::{
     Acceptor, Access, Refused,
@@ -113,13 +112,13 @@ impl Entrance {
 
     async fn let_in(
         &self,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: &mut SocketAddr,
         place: Place,
     ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
         let slot = match place.0 {
             Waiting::Not(permit) => {
-                *peer = self.access.client(&stream, *peer, self.patience).await?;
+                *peer = self.access.client(&mut stream, *peer, self.patience).await?;
                 self.access.admit_host(peer.ip()).await?;
                 return Ok((stream.into(), permit));
             }
@@ -128,7 +127,7 @@ impl Entrance {
         // Within the slot, as whoever owns an address says how long its name
         // takes.
         let handshake = async {
-            *peer = self.access.client(&stream, *peer, self.patience).await?;
+            *peer = self.access.client(&mut stream, *peer, self.patience).await?;
             slot.is_of(peer.ip());
             self.access.admit_host(peer.ip()).await?;
             Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
