@@ -1,20 +1,22 @@
 //! One folder: storing, reading, leasing and listing its files.
 
+mod state;
+
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     fmt, io,
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use tokio::task::spawn_blocking;
 
+pub(crate) use self::state::State;
 use crate::{
-    commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk, Space},
+    commit::CommitError,
+    disk::{Disk, RealDisk, Space},
     draft::{Aside, Draft},
     name::{self, EntryName},
     read::{Lease, Reader},
@@ -22,25 +24,6 @@ use crate::{
 
 /// A folder of files. Cheap to clone; the clones are the same folder.
 pub struct Folder<D: Disk = RealDisk>(pub(crate) Arc<State<D>>);
-
-pub(crate) struct State<D> {
-    pub(crate) disk: D,
-    pub(crate) path: PathBuf,
-    /// How many of the path's last components may have to be made.
-    below: usize,
-    /// Whether it was made when it was opened: who finds it gone has lost it.
-    own: bool,
-    /// Whether a power cut might take the folder itself away, by its name or
-    /// one above it. Held while these are flushed: whoever finds the folder
-    /// there has not made it, and promises nothing before that ends.
-    may_vanish: Mutex<bool>,
-    /// Names that are offered to a reader who may remove them.
-    leases: Mutex<HashSet<EntryName>>,
-    /// Taken by a rename over a name, and by a removal from its look at the
-    /// name to its end: a newer file is never removed for an older one.
-    replacing: Mutex<()>,
-    flush: SharedFlush,
-}
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,18 +72,7 @@ impl<D: Disk> Folder<D> {
     }
 
     fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
-        let (path, below) = (root.join(below), below.components().count());
-        Self(Arc::new(State {
-            disk,
-            path,
-            below,
-            own,
-            // Who made it may have been killed before the flush.
-            may_vanish: Mutex::new(below > 0),
-            leases: Mutex::default(),
-            replacing: Mutex::default(),
-            flush: SharedFlush::default(),
-        }))
+        Self(Arc::new(State::new(disk, root, below, own)))
     }
 
     /// Where it is.
@@ -127,13 +99,19 @@ impl<D: Disk> Folder<D> {
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
-    /// end as it was, whatever becomes of its name.
+    /// end as it was, whatever becomes of its name. What it says of the name
+    /// survives a power cut.
     ///
     /// # Errors
     /// The disk's.
     pub async fn open(&self, name: &EntryName) -> io::Result<Option<Reader<D>>> {
         let (state, name) = (Arc::clone(&self.0), name.clone());
-        blocking(move || Reader::open(&state, &name)).await
+        blocking(move || {
+            let opened = Reader::open(&state, &name)?;
+            state.settle()?;
+            Ok(opened)
+        })
+        .await
     }
 
     /// Opens a file for a reader who will remove it; `None` if there is none,
@@ -147,12 +125,15 @@ impl<D: Disk> Folder<D> {
         }
         // From here on the name is given back by a drop.
         let held = Held { folder: self.clone(), name: name.clone() };
-        Ok(self.open(name).await?.map(|reader| Lease::new(held, reader)))
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        // A reader who has it needs nothing of what is here, sure or not.
+        let opened = blocking(move || Reader::open(&state, &name)).await?;
+        Ok(opened.map(|reader| Lease::new(held, reader)))
     }
 
     /// Every name of which `keep` says so, each with a newline behind it: of
     /// files and of folders, in any order, without the spool's own. A folder
-    /// that is not there holds none.
+    /// that is not there holds none. What it says survives a power cut.
     ///
     /// # Errors
     /// The disk's.
@@ -167,6 +148,7 @@ impl<D: Disk> Folder<D> {
                     names.push(b'\n');
                 }
             })?;
+            state.settle()?;
             Ok(names)
         })
         .await
@@ -205,11 +187,7 @@ impl<D: Disk> Folder<D> {
     /// The disk's.
     pub async fn remove(&self, name: &EntryName) -> io::Result<()> {
         let (state, name) = (Arc::clone(&self.0), name.clone());
-        blocking(move || {
-            state.disk.remove(&name.within(&state.path))?;
-            state.flush()
-        })
-        .await
+        blocking(move || state.remove(&name)).await
     }
 
     /// Makes the names as they are now survive a power cut.
@@ -325,106 +303,6 @@ pub(crate) struct Held<D: Disk> {
 impl<D: Disk> Drop for Held<D> {
     fn drop(&mut self) {
         self.folder.leases().remove(&self.name);
-    }
-}
-
-impl<D: Disk> State<D> {
-    /// Makes the folder where it may be missing, which `error` says.
-    pub(crate) fn make(&self, error: io::Error) -> io::Result<()> {
-        if !self.is_awaited(&error) {
-            return Err(error);
-        }
-        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
-        *may_vanish = true;
-        self.make_path()
-    }
-
-    /// Whether `error` says that the folder is not there, and its first file
-    /// will make it.
-    fn is_awaited(&self, error: &io::Error) -> bool {
-        self.below > 0 && !self.own && error.kind() == io::ErrorKind::NotFound
-    }
-
-    /// The root is not made: where it is gone, a file system may be that was
-    /// mounted there, and the one below it is no place for files.
-    fn make_path(&self) -> io::Result<()> {
-        let root = self.path.ancestors().nth(self.below).unwrap_or(&self.path);
-        self.disk.status(root)?;
-        self.disk.make_folder(&self.path)
-    }
-
-    /// Makes the folder itself survive a power cut: a file in one that is
-    /// gone after it is gone too.
-    fn keep_path(&self) -> io::Result<()> {
-        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
-        if *may_vanish {
-            let mut parents = self.path.ancestors().skip(1).take(self.below);
-            parents.try_for_each(|parent| self.disk.flush_folder(parent))?;
-            *may_vanish = false;
-        }
-        Ok(())
-    }
-
-    fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
-        match self.disk.list(&self.path, each) {
-            Err(error) if self.is_awaited(&error) => Ok(()),
-            listed => listed,
-        }
-    }
-
-    /// Gives a finished file its name and makes that survive a power cut.
-    pub(crate) fn place(
-        &self,
-        aside: &Aside<D>,
-        name: &EntryName,
-        overwrite: bool,
-    ) -> Result<(), CommitError> {
-        let target = name.within(&self.path);
-        self.keep_path()?;
-        if overwrite {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.disk.rename(&aside.path, &target)?;
-        } else {
-            self.disk.rename_new(&aside.path, &target).map_err(taken)?;
-        }
-        aside.placed();
-        self.flush().inspect_err(|_| {
-            // Who is told that it failed will send it again. By now, the name
-            // may stand for a file that another one sent and was promised.
-            if !overwrite && let Ok(mine) = self.disk.status_of(&aside.file) {
-                let _ = self.take_away(name, mine.identity);
-            }
-        })?;
-        Ok(())
-    }
-
-    /// Removes a name if it still stands for that file, and makes that survive
-    /// a power cut; whether it did.
-    pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let is_removed = self.take_away(name, identity)?;
-        if is_removed {
-            self.flush()?;
-        }
-        Ok(is_removed)
-    }
-
-    fn take_away(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let path = name.within(&self.path);
-        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = match self.disk.status(&path) {
-            Ok(found) if found.identity == identity => self.disk.remove(&path),
-            Ok(_) => return Ok(false),
-            Err(error) => Err(error),
-        };
-        match removed {
-            // A consumer on this machine was first, maybe just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true),
-        }
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.flush.wait(|| self.disk.flush_folder(&self.path))
     }
 }
 
