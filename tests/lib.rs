@@ -34,7 +34,8 @@ pub use crate::{
     peer::Peer,
     process::{Ended, Process, run},
     programs::{
-        free_address, free_port, free_port_of, program, program_command, program_under, program_with_hosts,
+        command, free_address, free_port, free_port_of, program, program_command, program_under,
+        program_with_hosts,
     },
     receiver::{Builder, PORT, Receiver},
     recording::{Recording, Step},

@@ -12,6 +12,7 @@ mod inspect;
 pub mod options;
 mod relay;
 mod server;
+#[cfg_attr(feature = "simulation", path = "threads/none.rs")]
 mod threads;
 mod upstreams;
 mod watch;
@@ -74,6 +75,14 @@ pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCod
 /// What ends the start: an address, or files that changed meanwhile.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
+    run_until(drain, options, ready).await
+}
+
+/// The same until `drain` starts.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&options.addresses, options.port)?;
     let health = Health::new(drain.watch());
     let (listening, upstream) = (health.check("listening"), health.check("upstream"));
@@ -119,7 +128,8 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
         ready.ready()?;
     }
     let patience = options.deadline.as_duration();
-    let entrance = security::Entrance::new(access, acceptor, patience, options.max_connections);
+    let (most, of_one) = (options.max_connections, options.connections_per_address);
+    let entrance = security::Entrance::new(access, acceptor, patience, most, of_one);
     let entrance = Entrance::new(entrance, password, options.deadline);
     let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
     let sums = server.sums();

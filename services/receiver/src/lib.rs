@@ -5,8 +5,10 @@
 //! commands from it, one file a command acts, the spool stores.
 
 mod commands;
+mod expiry;
 mod metrics;
 pub mod options;
+mod quota;
 mod reserve;
 mod server;
 mod session;
@@ -27,7 +29,7 @@ use runtime::{
 use security::{Acceptor, Access, Entrance};
 use transport::Sockets;
 
-pub use crate::options::Options;
+pub use crate::{expiry::Expiry, options::Options};
 use crate::{server::Server, site::Site};
 
 /// The whole program under the name `name`: reads the options of this
@@ -65,6 +67,14 @@ pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCod
 /// What ends the start: the spool, or an address.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
+    run_until(drain, options, ready).await
+}
+
+/// The same until `drain` starts.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     // First, because a start that fails on an address must leave the folder
     // alone; who connects meanwhile waits.
     let sockets = Sockets::bind(&options.addresses, options.port)?;
@@ -75,6 +85,7 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     telemetry::service(&health);
     let site = Arc::new(Site::open(&options)?);
     metrics::watch_spool(&site);
+    metrics::tell_limits(options.limits);
     let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
@@ -93,7 +104,14 @@ pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let entrance = Entrance::new(access, acceptor, options.deadline.as_duration(), options.max_connections);
+    let (patience, most) = (options.deadline.as_duration(), options.max_connections);
+    drain.tracker().spawn(quota::keep_counted(Arc::clone(&site), drain.watch()));
+    for expiry in options.expiry {
+        if let Some(folder) = site.folder_of_filter(&expiry.folder) {
+            drain.tracker().spawn(expiry::keep_young(folder.clone(), expiry, drain.watch()));
+        }
+    }
+    let entrance = Entrance::new(access, acceptor, patience, most, options.connections_per_address);
     let listeners = sockets.listeners().context(no_socket)?;
     drop(sockets);
     listening.passes();

@@ -11,14 +11,14 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::task::spawn_blocking;
-
 pub(crate) use self::state::State;
 use crate::{
+    blocking::spawn_blocking,
     commit::CommitError,
     disk::{Disk, RealDisk, Space},
     draft::{Aside, Draft},
     name::{self, EntryName},
+    quota::Quota,
     read::{Lease, Reader},
 };
 
@@ -55,13 +55,18 @@ impl<D: Disk> Folder<D> {
 
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
-        Self::with(disk, root, below, false)
+        Self::within(disk, root, below, None)
+    }
+
+    /// The same, with a bound on what it holds together with others.
+    pub(crate) fn within(disk: D, root: &Path, below: &Path, quota: Option<Arc<Quota>>) -> Self {
+        Self::with(disk, root, below, false, quota)
     }
 
     /// The same, made now and swept. It is never made again: another process
     /// may have taken it away, and must not be worked against. Blocks.
     pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
-        let folder = Self::with(disk, root, below, true);
+        let folder = Self::with(disk, root, below, true, None);
         let is_taken = folder.0.disk.status(folder.path()).is_ok();
         folder.0.make_path()?;
         // A new one is empty.
@@ -71,8 +76,8 @@ impl<D: Disk> Folder<D> {
         Ok(folder)
     }
 
-    fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
-        Self(Arc::new(State::new(disk, root, below, own)))
+    fn with(disk: D, root: &Path, below: &Path, own: bool, quota: Option<Arc<Quota>>) -> Self {
+        Self(Arc::new(State::new(disk, (root, below), own, quota)))
     }
 
     /// Where it is.
@@ -96,6 +101,15 @@ impl<D: Disk> Folder<D> {
             other => other.map(|_| true),
         })
         .await
+    }
+
+    /// Bytes of the file of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn size(&self, name: &EntryName) -> io::Result<Option<u64>> {
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        blocking(move || state.size(&name.within(&state.path))).await
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
@@ -187,7 +201,11 @@ impl<D: Disk> Folder<D> {
     /// The disk's.
     pub async fn remove(&self, name: &EntryName) -> io::Result<()> {
         let (state, name) = (Arc::clone(&self.0), name.clone());
-        blocking(move || state.remove(&name)).await
+        blocking(move || {
+            state.change(|| state.disk.remove(&name.within(&state.path)))?;
+            state.flush()
+        })
+        .await
     }
 
     /// Makes the names as they are now survive a power cut.
@@ -276,7 +294,7 @@ impl<D: Disk> Folder<D> {
         }
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashSet<EntryName>> {
+    pub(crate) fn leases(&self) -> MutexGuard<'_, HashSet<EntryName>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
@@ -14,9 +14,10 @@ use std::{
 use super::taken;
 use crate::{
     commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity},
+    disk::{Disk, Identity, Status},
     draft::Aside,
     name::EntryName,
+    quota::{Claim, Quota},
 };
 
 /// What the clones of a folder share.
@@ -41,10 +42,12 @@ pub(crate) struct State<D> {
     changes: AtomicU64,
     /// Up to which change a flush has covered them.
     flushed: AtomicU64,
+    /// What it may hold, together with others.
+    pub(super) quota: Option<Arc<Quota>>,
 }
 
 impl<D: Disk> State<D> {
-    pub(super) fn new(disk: D, root: &Path, below: &Path, own: bool) -> Self {
+    pub(super) fn new(disk: D, (root, below): (&Path, &Path), own: bool, quota: Option<Arc<Quota>>) -> Self {
         let (path, below) = (root.join(below), below.components().count());
         Self {
             disk,
@@ -58,6 +61,7 @@ impl<D: Disk> State<D> {
             flush: SharedFlush::default(),
             changes: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
+            quota,
         }
     }
 
@@ -97,34 +101,50 @@ impl<D: Disk> State<D> {
         Ok(())
     }
 
-    pub(super) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+    pub(crate) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         match self.disk.list(&self.path, each) {
             Err(error) if self.is_awaited(&error) => Ok(()),
             listed => listed,
         }
     }
 
-    /// Gives a finished file its name and makes that survive a power cut.
+    /// Gives a finished file of `size` bytes its name, for which it has
+    /// `claim` where there is a quota, and makes that survive a power cut.
     pub(crate) fn place(
         &self,
         aside: &Aside<D>,
-        name: &EntryName,
+        (name, size): (&EntryName, u64),
         overwrite: bool,
+        claim: Option<Claim>,
     ) -> Result<(), CommitError> {
         let target = name.within(&self.path);
         self.keep_path()?;
-        if overwrite {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.change(|| self.disk.rename(&aside.path, &target))?;
-        } else {
-            self.change(|| self.disk.rename_new(&aside.path, &target)).map_err(taken)?;
-        }
+        let rename = || {
+            self.change(|| match overwrite {
+                true => self.disk.rename(&aside.path, &target),
+                false => self.disk.rename_new(&aside.path, &target),
+            })
+        };
+        let named = match claim {
+            None if !overwrite => rename(),
+            claim => {
+                let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+                match claim {
+                    None => rename(),
+                    Some(mut claim) => {
+                        let replaced = if overwrite { self.size(&target)? } else { None };
+                        claim.place(size, replaced, rename)
+                    }
+                }
+            }
+        };
+        named.map_err(taken)?;
         aside.placed();
         self.flush().inspect_err(|_| {
             // Who is told that it failed will send it again. By now, the name
             // may stand for a file that another one sent and was promised.
             if !overwrite && let Ok(mine) = self.disk.status_of(&aside.file) {
-                let _ = self.take_away(name, mine.identity);
+                let _ = self.remove_where(name, |found| found.identity == mine.identity);
             }
         })?;
         Ok(())
@@ -133,35 +153,52 @@ impl<D: Disk> State<D> {
     /// Removes a name if it still stands for that file, and makes that survive
     /// a power cut; whether it did.
     pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let is_removed = self.take_away(name, identity)?;
-        if is_removed {
+        let removed = self.remove_where(name, |found| found.identity == identity)?;
+        if removed.is_some() {
             self.flush()?;
         }
-        Ok(is_removed)
+        Ok(removed.is_some())
     }
 
-    fn take_away(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
+    /// Removes a name if what it stands for now `is_it`, and says what it was.
+    pub(crate) fn remove_where(
+        &self,
+        name: &EntryName,
+        is_it: impl FnOnce(&Status) -> bool,
+    ) -> io::Result<Option<Status>> {
         let path = name.within(&self.path);
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = match self.disk.status(&path) {
-            Ok(found) if found.identity == identity => self.change(|| self.disk.remove(&path)),
-            Ok(_) => return Ok(false),
+            Ok(found) if is_it(&found) => self.remove(&path, found.size).map(|()| Some(found)),
+            Ok(_) => Ok(None),
             Err(error) => Err(error),
         };
         match removed {
             // A consumer on this machine was first, maybe just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed,
         }
     }
 
-    /// Removes a file, and makes that survive a power cut.
-    pub(super) fn remove(&self, name: &EntryName) -> io::Result<()> {
-        self.change(|| self.disk.remove(&name.within(&self.path)))?;
-        self.flush()
+    /// Removes a file of `size` bytes.
+    fn remove(&self, path: &Path, size: u64) -> io::Result<()> {
+        let remove = || self.change(|| self.disk.remove(path));
+        match &self.quota {
+            Some(quota) => quota.leaves(size, remove),
+            None => remove(),
+        }
     }
 
-    pub(super) fn flush(&self) -> io::Result<()> {
+    /// Bytes of the file at `path`, if there is one.
+    pub(super) fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        match self.disk.status(path) {
+            Ok(found) => Ok(found.is_file.then_some(found.size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.flush.wait(|| {
             let covered = self.changes.load(SeqCst);
             self.disk.flush_folder(&self.path)?;
@@ -184,7 +221,7 @@ impl<D: Disk> State<D> {
 
     /// Gives or removes a name, which a flush that began before has not
     /// covered.
-    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.changes.fetch_add(1, SeqCst);
         let changed = change();
         self.changes.fetch_add(1, SeqCst);
