@@ -13,7 +13,7 @@ use protocol::archive::pack;
 use tests::{Call, Receiver, Trace, eventually, program_under, run, traced};
 
 /// Where files come into being, and where their names and flushes are.
-const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,recvfrom,sendto,sendmsg,recvmsg";
+const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,unlink,unlinkat,recvfrom,sendto,sendmsg,recvmsg";
 
 #[test]
 fn a_receipt_leaves_after_the_data_the_name_and_the_folder_are_on_the_disk() {
@@ -57,6 +57,30 @@ fn receipts_of_many_who_share_a_flush_leave_after_it() {
         let flushes = trace.calls.iter().filter(|call| call.name == "fsync" && call.file() == folder).count();
         println!("counted: {receipts} receipts, {flushes} flushes of their folder, 0 too early");
     }
+}
+
+#[test]
+fn what_says_that_a_file_was_forgotten_leaves_after_its_removal_is_on_the_disk() {
+    let (log, receiver) = traced_receiver(&["-I", "-i", ".*conf:conf"]);
+    let mut peer = receiver.connect();
+    for name in ["a.data", "b.data", "c.conf", "d.data", "e.data"] {
+        peer.store(name, name);
+    }
+    // Each tells of the one before it in another way: a body, another folder's,
+    // a refusal, a list.
+    for name in ["a.data", "b.data", "c.conf"] {
+        peer.fetch("MV", name);
+    }
+    assert_eq!(peer.ask("MV <none>"), "MV ERR");
+    peer.fetch("MV", "d.data");
+    peer.list("");
+    peer.fetch("MV", "e.data");
+    assert_eq!(peer.ask("RECV <e.data>"), "RECV ERR (file does not exist)");
+    peer.quit();
+    assert!(receiver.stop().success());
+    let removals = check_removals(&Trace::read(&log.path().join("log"))).unwrap();
+    assert_eq!(removals, 5);
+    println!("counted: {removals} removals, 0 told of too early");
 }
 
 #[test]
@@ -117,6 +141,36 @@ fn a_wrong_order_is_seen() {
     assert_eq!(check_receipts(&Trace::parse(&kept)), Ok(1));
 }
 
+#[test]
+fn a_removal_that_is_told_of_too_early_is_seen() {
+    let right: Vec<&str> = REMOVAL.lines().collect();
+    let check = |lines: &[&str]| check_removals(&Trace::parse(&lines.join("\n")));
+    assert_eq!(check(&right), Ok(1));
+    for step in [REMOVED, REMOVED + 1] {
+        let mut wrong = right.clone();
+        let line = wrong.remove(step);
+        assert!(check(&wrong).is_err(), "without {line}");
+        wrong.push(line);
+        assert!(check(&wrong).is_err(), "late: {line}");
+        let mut swapped = right.clone();
+        swapped.swap(step, step + 1);
+        assert!(check(&swapped).is_err(), "swapped: {line}");
+    }
+}
+
+const REMOVAL: &str = "\
+7 recvfrom(9<socket:[1]>, \"MV <a.data>\\n\", 8192, 0, NULL, NULL) = 12
+7 sendto(9<socket:[1]>, \"MV SIZE 5\\n\", 10, MSG_NOSIGNAL, NULL, 0) = 10
+7 recvfrom(9<socket:[1]>, \"MV OK\\n\", 8192, 0, NULL, NULL) = 6
+7 sendto(9<socket:[1]>, \"hello\", 5, MSG_NOSIGNAL, NULL, 0) = 5
+7 recvfrom(9<socket:[1]>, \"MV <none>\\n\", 8192, 0, NULL, NULL) = 10
+8 unlink(\"/s/a.data\") = 0
+8 fsync(5</s>) = 0
+7 sendto(9<socket:[1]>, \"MV ERR\\n\", 7, MSG_NOSIGNAL, NULL, 0) = 7";
+
+/// A line of [`REMOVAL`].
+const REMOVED: usize = 5;
+
 const RIGHT: &str = "\
 7 recvfrom(9<socket:[1]>, \"SEND <a.data> SIZE 5\\n\", 8192, 0, NULL, NULL) = 21
 7 sendto(9<socket:[1]>, \"SEND OK\\n\", 8, MSG_NOSIGNAL, NULL, 0) = 8
@@ -174,6 +228,36 @@ fn check_forgotten(trace: &Trace) -> Result<usize, String> {
         forgotten += 1;
     }
     Ok(forgotten)
+}
+
+/// Holds what a receiver says next to a reader who has moved a file: anything
+/// but the announcement of another says that it is gone. How many there were.
+fn check_removals(trace: &Trace) -> Result<usize, String> {
+    let mut removals = 0;
+    for (at, command) in trace.calls.iter().enumerate() {
+        let Some((_, name)) = asked(command, &["MV"]).filter(|_| is_read(command)) else { continue };
+        let same = |call: &&Call| call.file() == command.file();
+        let later = || trace.calls[at + 1..].iter().filter(same);
+        let read = |call: &&Call| is_read(call) && !call.strings().is_empty();
+        if later().find(read).is_none_or(|call| call.strings() != [r"MV OK\n"]) {
+            continue;
+        }
+        let next = later().filter(read).nth(1).ok_or("no command behind it")?;
+        let says = |call: &&Call| is_sent(call) && !call.strings()[0].starts_with("MV SIZE ");
+        let Some(told) = later().filter(says).find(|call| call.begin > next.end) else { continue };
+        let before = || trace.calls.iter().filter(|call| call.succeeded() && call.end < told.begin);
+        let removed = before()
+            .find(|call| call.name.starts_with("unlink") && call.strings()[0].ends_with(&format!("/{name}")))
+            .ok_or_else(|| format!("{name} is not removed before line {}", told.begin + 1))?;
+        let folder = Path::new(removed.strings()[0]).parent().unwrap();
+        let flushed =
+            |call: &Call| is_flush(call) && Path::new(call.file()) == folder && call.begin > removed.end;
+        if !before().any(flushed) {
+            return Err(format!("the removal of {name} is not flushed before line {}", told.begin + 1));
+        }
+        removals += 1;
+    }
+    Ok(removals)
 }
 
 /// Whether a file of this name, in a folder of this kind, was written,
