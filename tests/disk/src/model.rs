@@ -186,6 +186,9 @@ impl CrashingDisk {
             state.hangs = true;
             let hangs = |state: &mut State| state.hangs;
             state = self.0.goes_on.wait_while(state, hangs).unwrap_or_else(PoisonError::into_inner);
+            if state.is_down {
+                return Err(Errno::IO.into());
+            }
         }
         Ok((state, fault.filter(|fault| fault.error().is_some())))
     }
