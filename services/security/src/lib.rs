@@ -16,6 +16,8 @@ mod password;
 mod penalties;
 mod turns;
 
+#[doc(hidden)]
+pub use crate::access::admits;
 pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
     access::{Access, AccessOptions, Refused, access_arguments},

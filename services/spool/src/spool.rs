@@ -75,7 +75,7 @@ impl Spool<RealDisk> {
     /// # Errors
     /// [`SpoolError`]: a process that holds it alone is in the way, too.
     pub fn shared(root: &Path) -> Result<Self, SpoolError> {
-        Self::locked(RealDisk, root, Lock::share)
+        Self::shared_on(RealDisk, root)
     }
 }
 
@@ -89,6 +89,15 @@ impl<D: Disk + Clone> Spool<D> {
         let spool = Self::locked(disk, root, Lock::take)?;
         spool.folder("")?;
         Ok(spool)
+    }
+
+    /// [`Spool::shared`] on a disk of one's own, with the lock of
+    /// [`Spool::open_on`].
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn shared_on(disk: D, root: &Path) -> Result<Self, SpoolError> {
+        Self::locked(disk, root, Lock::share)
     }
 
     fn locked(disk: D, root: &Path, lock: fn(&Path) -> Result<Lock, LockError>) -> Result<Self, SpoolError> {

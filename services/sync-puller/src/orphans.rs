@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use protocol::NameRules;
-use spool::EntryName;
-use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
+use spool::{EntryName, blocking::spawn_blocking};
+use tokio::{sync::Mutex, time::Instant};
 use transport::Address;
 
 use crate::{
@@ -76,7 +76,7 @@ impl Orphans {
         let known: BTreeSet<_> = state.homes.keys().copied().collect();
         let found = spawn_blocking(move || {
             let mut found = Vec::new();
-            for home in incoming.homes(&source).into_iter().filter(|home| !homes.contains(home)) {
+            for home in incoming.homes(&source)?.into_iter().filter(|home| !homes.contains(home)) {
                 if incoming.forget_if_empty(&source, home) {
                     continue;
                 }
