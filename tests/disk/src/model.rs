@@ -6,6 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use fastrand::Rng;
@@ -230,7 +231,8 @@ impl State {
             size: file.map_or(0, |content| content.seen.len() as u64),
             identity: Identity::new(0, id as u64),
             is_file: file.is_some(),
-            modified: None,
+            // Its clock stands still.
+            modified: Some(SystemTime::UNIX_EPOCH),
         }
     }
 }
