@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::time::{Instant, sleep};
 use transport::Stream;
 
@@ -221,7 +220,7 @@ impl Drop for Session<'_> {
         if self.end == End::Broken {
             // Who waits for the rest must not take this for its end.
             for side in [&*self.client, &*self.server] {
-                let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+                side.reset_when_closed();
             }
         }
     }

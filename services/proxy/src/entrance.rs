@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use protocol::{Command, Connection, ConnectionError, Deadline, PasswordDigest, Reply};
 use security::{Password, Penalties, Permit, Place, TooManyWait};
-use tokio::net::TcpStream;
-use transport::Stream;
+use transport::{Stream, TcpStream};
 
 /// Lets clients in.
 #[derive(Debug)]

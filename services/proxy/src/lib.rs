@@ -12,6 +12,7 @@ mod inspect;
 pub mod options;
 mod relay;
 mod server;
+#[cfg_attr(feature = "simulation", path = "threads/none.rs")]
 mod threads;
 mod upstreams;
 mod watch;
@@ -74,6 +75,14 @@ pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCod
 /// What ends the start: an address, or files that changed meanwhile.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
+    run_until(drain, options, ready).await
+}
+
+/// The same until `drain` starts.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&options.addresses, options.port)?;
     let health = Health::new(drain.watch());
     let (listening, upstream) = (health.check("listening"), health.check("upstream"));

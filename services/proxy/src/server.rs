@@ -10,7 +10,6 @@ use runtime::{
 use security::Place;
 use tokio::{
     io::AsyncWriteExt as _,
-    net::TcpStream,
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -18,7 +17,7 @@ use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
 };
-use transport::Listeners;
+use transport::{Listeners, TcpStream};
 
 use crate::{
     carry::{Broken, Carried, carry},

@@ -67,6 +67,14 @@ pub fn start_with(name: &'static str, layers: &Layers) -> anyhow::Result<ExitCod
 /// What ends the start: the spool, or an address.
 pub async fn run(options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
+    run_until(drain, options, ready).await
+}
+
+/// The same until `drain` starts.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle>) -> anyhow::Result<()> {
     // First, because a start that fails on an address must leave the folder
     // alone; who connects meanwhile waits.
     let sockets = Sockets::bind(&options.addresses, options.port)?;

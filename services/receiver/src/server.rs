@@ -7,13 +7,12 @@ use runtime::{
     telemetry::SPANS,
 };
 use security::{Entrance, Place};
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
 };
-use transport::Listeners;
+use transport::{Listeners, TcpStream};
 
 use crate::{session::Session, site::Site};
 

@@ -18,8 +18,8 @@ pub struct Drain {
     /// Everything that a drain waits for.
     tasks: TaskTracker,
 
-    /// The task that waits for signals; none where only [`Drain::start`] starts the drain.
-    signals: Option<JoinHandle<()>>,
+    /// The task that waits to be asked; none where only [`Drain::start`] starts the drain.
+    asking: Option<JoinHandle<()>>,
 }
 
 /// The workers' side of a drain. Cheap to clone.
@@ -47,6 +47,17 @@ impl Drain {
         Drain::default()
     }
 
+    /// A drain that starts when `asked` is done. Must be called within a tokio runtime.
+    pub fn when(asked: impl Future<Output = ()> + Send + 'static) -> Drain {
+        let watch = DrainWatch::default();
+        let started = watch.started.clone();
+        let asking = tokio::spawn(async move {
+            asked.await;
+            started.cancel();
+        });
+        Drain { watch, tasks: TaskTracker::new(), asking: Some(asking) }
+    }
+
     /// A drain that SIGTERM or SIGINT starts; a second one ends the process at once with status 128 + signal.
     /// SIGHUP drains a program that runs on a terminal, as the terminal goes away then, and is ignored elsewhere.
     ///
@@ -63,7 +74,7 @@ impl Drain {
             tracing::warn!(signal = second.name, "ended at once");
             std::process::exit(128 + second.kind.as_raw_value());
         });
-        Ok(Drain { watch, tasks: TaskTracker::new(), signals: Some(signals) })
+        Ok(Drain { watch, tasks: TaskTracker::new(), asking: Some(signals) })
     }
 
     /// What a worker watches.
@@ -96,8 +107,8 @@ impl Drain {
                 Drained::Cut(left)
             }
         };
-        if let Some(signals) = self.signals {
-            signals.abort();
+        if let Some(asking) = self.asking {
+            asking.abort();
         }
         drained
     }
@@ -180,6 +191,17 @@ mod tests {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
         watch.started().await;
         assert!(watch.is_started());
+        assert_eq!(drain.finish(Duration::from_secs(1)).await, Drained::Whole);
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_starts_the_drain() {
+        let (ask, asked) = tokio::sync::oneshot::channel::<()>();
+        let drain = Drain::when(async { _ = asked.await });
+        let watch = drain.watch();
+        assert!(!watch.is_started());
+        drop(ask);
+        watch.started().await;
         assert_eq!(drain.finish(Duration::from_secs(1)).await, Drained::Whole);
     }
 

@@ -12,13 +12,12 @@ use runtime::{
     telemetry::SPANS,
 };
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
 use tracing::{
     Instrument as _,
     field::{Empty, display},
 };
 use transport::{
-    Stream,
+    Stream, TcpStream,
     tls::{self, Authorities, HandshakeError, Pem},
 };
 

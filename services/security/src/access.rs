@@ -16,8 +16,8 @@ use runtime::{
     reload::Reloaded,
 };
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
 use transport::{
+    TcpStream,
     proxy_header::{self, HeaderError},
     tls::names_of,
 };
@@ -231,7 +231,7 @@ impl Access {
     /// [`HeaderError`].
     pub async fn client(
         &self,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         peer: SocketAddr,
         patience: Duration,
     ) -> Result<SocketAddr, HeaderError> {

@@ -5,9 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::Arg;
 use runtime::options::{Layers, OptionError, switch, value, values};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use transport::{
-    Address, Stream,
+    Address, Stream, TcpStream,
     tls::{self, Authorities, HandshakeError, NameCheck, Pem, ServerCheck},
 };
 

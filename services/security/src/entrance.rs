@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
-use transport::{Stream, proxy_header::HeaderError, tls::HandshakeError};
+use tokio::time::timeout;
+use transport::{Stream, TcpStream, proxy_header::HeaderError, tls::HandshakeError};
 
 use crate::{
     Acceptor, Access, Refused,
@@ -121,7 +121,7 @@ impl Entrance {
 
     async fn let_in(
         &self,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: &mut SocketAddr,
         Place(waiting): Place,
     ) -> Result<(Stream, Permit), NotEntered> {
@@ -135,7 +135,7 @@ impl Entrance {
         // All of it within the slot: whoever owns an address says how long
         // its name takes, and whose turn it is depends on others.
         let entering = async {
-            *peer = self.access.client(&stream, *peer, self.patience).await?;
+            *peer = self.access.client(&mut stream, *peer, self.patience).await?;
             slot.is_of(peer.ip())?;
             self.access.admit_host(peer.ip()).await?;
             let stream = self.acceptor.accept(stream).await?;

@@ -10,12 +10,10 @@ use std::{
     },
 };
 
-use tokio::{
-    runtime::Handle,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
+    blocking::spawn_blocking,
     commit::CommitError,
     disk::{Disk, RealDisk},
     folder::{Folder, blocking},
@@ -135,8 +133,8 @@ impl<D: Disk> Drop for Draft<D> {
     fn drop(&mut self) {
         // The file is removed by whoever drops it last: not on a runtime
         // thread.
-        if let (Some(aside), Ok(handle)) = (self.aside.take(), Handle::try_current()) {
-            handle.spawn_blocking(move || drop(aside));
+        if let (Some(aside), Ok(_)) = (self.aside.take(), Handle::try_current()) {
+            spawn_blocking(move || drop(aside));
         }
     }
 }

@@ -10,9 +10,8 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::task::spawn_blocking;
-
 use crate::{
+    blocking::spawn_blocking,
     commit::{CommitError, SharedFlush},
     disk::{Disk, Identity, RealDisk, Space, Status},
     draft::{Aside, Draft},

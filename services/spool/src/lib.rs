@@ -10,6 +10,7 @@
 //! Everything that touches the disk runs on tokio's blocking threads, never
 //! on a runtime thread, and goes through the [`Disk`] seam.
 
+pub mod blocking;
 mod commit;
 mod disk;
 mod draft;

@@ -2,12 +2,10 @@
 
 use std::{fmt, io, sync::Arc};
 
-use tokio::{
-    sync::oneshot,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
+    blocking::spawn_blocking,
     disk::{Disk, Identity, RealDisk},
     folder::{Held, State, blocking},
     name::EntryName,

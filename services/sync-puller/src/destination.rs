@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use protocol::{ClientError, FileName, Verb, piece_size};
 use security::CertificateCheck;
 use sha2::{Digest as _, Sha256};
-use tokio::task::spawn_blocking;
+use spool::blocking::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::gate::Gate;

@@ -74,6 +74,14 @@ pub fn start(name: &'static str) -> anyhow::Result<ExitCode> {
 /// What ends the start: the incoming folder.
 pub async fn run(options: Options) -> anyhow::Result<bool> {
     let drain = Drain::on_signals().context("cannot wait for signals")?;
+    run_until(drain, options).await
+}
+
+/// The same until `drain` starts.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(drain: Drain, options: Options) -> anyhow::Result<bool> {
     let health = Health::new(drain.watch());
     let stagers = match options.kubernetes.as_ref().and_then(|cluster| cluster.sharing.as_ref()) {
         Some(_) => Stagers::Several,

@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use protocol::NameRules;
-use spool::EntryName;
-use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
+use spool::{EntryName, blocking::spawn_blocking};
+use tokio::{sync::Mutex, time::Instant};
 use transport::Address;
 
 use crate::{

@@ -9,9 +9,10 @@ use std::{
 
 use runtime::drain::DrainWatch;
 use security::CertificateCheck;
+use spool::blocking::spawn_blocking;
 use tokio::{
     sync::watch,
-    task::{Id, JoinSet, spawn_blocking},
+    task::{Id, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;

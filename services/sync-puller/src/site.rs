@@ -9,9 +9,10 @@ use std::{
 };
 
 use security::CertificateCheck;
+use spool::blocking::spawn_blocking;
 use tokio::{
     sync::watch,
-    task::{Id, JoinError, JoinSet, spawn_blocking},
+    task::{Id, JoinError, JoinSet},
     time::timeout,
 };
 

@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
+
+use crate::net::{TcpSocket, TcpStream};
 
 /// How connections are opened.
 #[derive(Clone, Copy, Debug)]

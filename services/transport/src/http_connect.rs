@@ -8,11 +8,13 @@ use std::{fmt, io, str::FromStr};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::dialer::{Address, AddressError, DialError, Dialer};
+use crate::{
+    dialer::{Address, AddressError, DialError, Dialer},
+    net::TcpStream,
+};
 
 /// An HTTP proxy, written `[user:password@]host:port`.
 #[derive(Clone)]

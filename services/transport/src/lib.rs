@@ -5,6 +5,7 @@ mod dialer;
 mod http_connect;
 mod listener;
 mod lookup;
+mod net;
 pub mod proxy_header;
 mod stream;
 pub mod tls;
@@ -13,5 +14,6 @@ pub use crate::{
     dialer::{Address, AddressError, DialError, Dialer},
     http_connect::{HttpProxy, TunnelError},
     listener::{ListenError, Listeners, Sockets},
+    net::TcpStream,
     stream::Stream,
 };

@@ -8,16 +8,15 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use crate::net::{Bound, Listener, TcpStream, listen};
 
 /// Sockets that peers can connect to, and that nobody accepts from yet.
 #[derive(Debug)]
-pub struct Sockets(Vec<std::net::TcpListener>);
+pub struct Sockets(Vec<Bound>);
 
 /// Sockets that wait for peers, as one.
 #[derive(Debug)]
-pub struct Listeners(Vec<TcpListener>);
+pub struct Listeners(Vec<Listener>);
 
 /// Why a socket cannot wait.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +74,7 @@ impl Sockets {
     /// # Errors
     /// The system's.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.0.iter().map(std::net::TcpListener::local_addr).collect()
+        self.0.iter().map(Bound::local_addr).collect()
     }
 
     /// Begins to accept from them in the current tokio runtime; each of
@@ -84,8 +83,7 @@ impl Sockets {
     /// # Errors
     /// The system's.
     pub fn listeners(&self) -> io::Result<Listeners> {
-        let listener = |socket: &std::net::TcpListener| TcpListener::from_std(socket.try_clone()?);
-        Ok(Listeners(self.0.iter().map(listener).collect::<io::Result<_>>()?))
+        Ok(Listeners(self.0.iter().map(Bound::listener).collect::<io::Result<_>>()?))
     }
 }
 
@@ -131,22 +129,6 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A restart does not wait for what the last run left in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    // What is accepted has it from here: what comes in small pieces goes out as
-    // it comes.
-    socket.set_tcp_nodelay(true)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (another process listens there: stop it, or choose another port)",
@@ -155,10 +137,6 @@ fn hint(error: &io::Error) -> &'static str {
         _ => "",
     }
 }
-
-/// Connections that the system holds until they are accepted; it may bound
-/// them lower (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -3,14 +3,15 @@
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>, section
 //! 2.2).
 
-use std::{
-    io::{self, ErrorKind},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use proxy_header::{ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::net::TcpStream;
 
 /// Why a connection's header cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +45,11 @@ pub enum HeaderError {
 ///
 /// # Errors
 /// [`HeaderError`]; then the connection is of no use.
-pub async fn read(stream: &TcpStream, patience: Duration) -> Result<Option<SocketAddr>, HeaderError> {
+pub async fn read(stream: &mut TcpStream, patience: Duration) -> Result<Option<SocketAddr>, HeaderError> {
     timeout(patience, read_whole(stream)).await.map_err(|_| HeaderError::TimedOut(patience))?
 }
 
-async fn read_whole(stream: &TcpStream) -> Result<Option<SocketAddr>, HeaderError> {
+async fn read_whole(stream: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError> {
     let mut header = vec![0; FIXED];
     fill(stream, &mut header, check_signature).await?;
     let whole = FIXED + usize::from(u16::from_be_bytes([header[FIXED - 2], header[FIXED - 1]]));
@@ -96,7 +97,7 @@ pub async fn write_own(stream: &mut TcpStream) -> io::Result<()> {
 
 async fn send(stream: &mut TcpStream, header: ProxyHeader<'_>) -> io::Result<()> {
     let mut bytes = Vec::new();
-    header.encode_v2(&mut bytes).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+    header.encode_v2(&mut bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     stream.write_all(&bytes).await
 }
 
@@ -119,18 +120,15 @@ fn check_signature(begin: &[u8]) -> Result<(), HeaderError> {
 
 /// Fills `buffer`; what came of it so far is shown to `check`.
 async fn fill(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     buffer: &mut [u8],
     check: impl Fn(&[u8]) -> Result<(), HeaderError>,
 ) -> Result<(), HeaderError> {
     let mut filled = 0;
     while filled < buffer.len() {
-        stream.readable().await?;
-        match stream.try_read(&mut buffer[filled..]) {
-            Ok(0) => return Err(HeaderError::CutShort),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+        match stream.read(&mut buffer[filled..]).await? {
+            0 => return Err(HeaderError::CutShort),
+            count => filled += count,
         }
         check(&buffer[..filled])?;
     }
@@ -169,10 +167,10 @@ mod tests {
 
     /// What `read` makes of the bytes, after which the connection ends.
     async fn reads(bytes: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
-        let (mut near, far) = pair().await;
+        let (mut near, mut far) = pair().await;
         near.write_all(bytes).await.unwrap();
         drop(near);
-        read(&far, PATIENCE).await
+        read(&mut far, PATIENCE).await
     }
 
     /// The same, where all that follows the header must be left.
@@ -180,7 +178,7 @@ mod tests {
         let (mut near, mut far) = pair().await;
         near.write_all(&[header, FOLLOWS].concat()).await.unwrap();
         drop(near);
-        let read = read(&far, PATIENCE).await.unwrap();
+        let read = read(&mut far, PATIENCE).await.unwrap();
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, FOLLOWS);
@@ -234,17 +232,17 @@ mod tests {
             let read = reads(&whole[..length]).await;
             assert!(matches!(read, Err(HeaderError::CutShort)), "{length}: {read:?}");
             // And waited for, where it only pauses.
-            let (mut near, far) = pair().await;
+            let (mut near, mut far) = pair().await;
             near.write_all(&whole[..length]).await.unwrap();
             let soon = Duration::from_millis(1);
-            let waited = super::read(&far, soon).await;
+            let waited = super::read(&mut far, soon).await;
             assert!(matches!(waited, Err(HeaderError::TimedOut(_))), "{length}: {waited:?}");
         }
     }
 
     #[tokio::test]
     async fn a_header_may_come_byte_by_byte() {
-        let (mut near, far) = pair().await;
+        let (mut near, mut far) = pair().await;
         near.set_nodelay(true).unwrap();
         let sends = async {
             for byte in header(0x21, 0x11, IPV4) {
@@ -252,7 +250,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let (read, ()) = tokio::join!(read(&far, PATIENCE), sends);
+        let (read, ()) = tokio::join!(read(&mut far, PATIENCE), sends);
         assert_eq!(read.unwrap(), Some("192.0.2.1:4660".parse().unwrap()));
     }
 
@@ -292,10 +290,10 @@ mod tests {
     async fn what_is_written_is_read_in_each_family() {
         let (ipv4, ipv6) = ("192.0.2.1:4660", "[2001:db8::1]:4660");
         for (client, reached) in [(ipv4, ipv4), (ipv6, ipv6), (ipv4, ipv6), (ipv6, ipv4)] {
-            let (mut near, far) = pair().await;
+            let (mut near, mut far) = pair().await;
             let client = client.parse().unwrap();
             write(&mut near, client, reached.parse().unwrap()).await.unwrap();
-            assert_eq!(read(&far, PATIENCE).await.unwrap(), Some(client));
+            assert_eq!(read(&mut far, PATIENCE).await.unwrap(), Some(client));
         }
         let (mut near, mut far) = pair().await;
         write(&mut near, ipv4.parse().unwrap(), "198.51.100.2:41121".parse().unwrap()).await.unwrap();

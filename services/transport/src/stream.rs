@@ -5,20 +5,19 @@ mod read_ahead;
 use std::{
     io::{self, ErrorKind, IoSlice},
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
 pub(crate) use self::read_ahead::ReadAhead;
-use crate::tls::{self, Side};
+use crate::{
+    net::{self, TcpStream},
+    tls::{self, Side},
+};
 
 /// A connection.
 #[derive(Debug)]
@@ -49,21 +48,20 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.local_addr(),
         }
     }
+
+    /// Has the other side see a reset where this one closes: what it has got
+    /// so far must not pass for all.
+    pub fn reset_when_closed(&self) {
+        net::reset_when_closed(match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
+        });
+    }
 }
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(stream)
-    }
-}
-
-/// The socket beneath.
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Plain(stream) => stream.as_fd(),
-            Self::Tls(stream) => stream.get_ref().0.as_fd(),
-        }
     }
 }
 

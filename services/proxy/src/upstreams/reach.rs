@@ -11,10 +11,9 @@ use rustix::io::Errno;
 use security::{Connector, Password};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use transport::{Address, Stream, proxy_header, tls::HandshakeError};
+use transport::{Address, Stream, TcpStream, proxy_header, tls::HandshakeError};
 
 use super::server::{Fault, Server};
 

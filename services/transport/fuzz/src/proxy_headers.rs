@@ -48,7 +48,7 @@ async fn heard(
         near.shutdown().await.expect("the other end is open");
     };
     let hears = async {
-        let client = proxy_header::read(&far, Duration::from_secs(60)).await;
+        let client = proxy_header::read(&mut far, Duration::from_secs(60)).await;
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.expect("the other end is open");
         (client, rest)
@@ -66,9 +66,9 @@ async fn heard(
 }
 
 async fn written_and_heard(listener: &TcpListener, client: SocketAddr) -> Option<SocketAddr> {
-    let (mut near, far) = pair(listener).await;
+    let (mut near, mut far) = pair(listener).await;
     proxy_header::write(&mut near, client, client).await.expect("the other end is open");
-    let heard = proxy_header::read(&far, Duration::from_secs(60)).await.expect("a header of ours is whole");
+    let heard = proxy_header::read(&mut far, Duration::from_secs(60)).await.expect("a header of ours is whole");
     drop_both(near, far);
     heard
 }

@@ -3,17 +3,15 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
+
+use crate::net::TcpStream;
 
 /// A socket for a reader that asks for little at a time, as TLS does: 4 kB a
 /// system call would be much of the work on a large body.
@@ -37,11 +35,9 @@ impl ReadAhead {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }
-}
 
-impl AsFd for ReadAhead {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream
     }
 }
 

@@ -4,14 +4,17 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use rustls::{CertificateError, ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
     error::{HandshakeError, Side},
     verify,
 };
-use crate::stream::{ReadAhead, Stream};
+use crate::{
+    net::TcpStream,
+    stream::{ReadAhead, Stream},
+};
 
 /// Whether a certificate could be for this name or address.
 pub fn is_server_name(text: &str) -> bool {
