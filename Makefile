@@ -16,7 +16,7 @@ NEXTEST := $(shell PATH='$(PATH)' command -v cargo-nextest 2>/dev/null)
 DENY := $(shell PATH='$(PATH)' command -v cargo-deny 2>/dev/null)
 MACHETE := $(shell PATH='$(PATH)' command -v cargo-machete 2>/dev/null)
 
-.PHONY: help demo test bench images lint fmt toolchain
+.PHONY: help demo test torture bench images lint fmt toolchain
 
 help: ## Show this list
 	@echo 'Usage: make COMMAND'
@@ -38,6 +38,10 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	if [ -n "$$KUBERNETES_LOAD" ]; then deploy/images.sh || exit 1; fi; \
 	tests/kubernetes/run || status=1; \
 	exit $$status
+
+torture: ## Try to break every promise for half an hour, and count
+	@tests/toolchain.sh tests
+	@tests/torture.sh
 
 bench: ## Measure against what this machine's disk does
 	@tests/toolchain.sh bench

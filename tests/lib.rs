@@ -31,7 +31,9 @@ pub use crate::{
     openssl::Openssl,
     peer::Peer,
     process::{Ended, Process, run},
-    programs::{free_address, free_port, free_port_of, program, program_command, program_with_hosts},
+    programs::{
+        command, free_address, free_port, free_port_of, program, program_command, program_with_hosts,
+    },
     receiver::{Builder, PORT, Receiver},
     recording::{Recording, Step},
     replay::{Delivery, replay_all},

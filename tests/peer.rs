@@ -84,6 +84,11 @@ impl Peer {
         }
     }
 
+    /// Whether the server closes within a while, having sent nothing.
+    pub fn is_closed_within(&mut self, during: Duration) -> bool {
+        self.read(1, during).is_some_and(|bytes| bytes.is_empty())
+    }
+
     /// The next line, without its newline.
     #[track_caller]
     pub fn line(&mut self) -> String {

@@ -23,7 +23,12 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A call of a built program in an environment without options of ours.
 pub fn program_command(name: &str) -> Command {
-    without_options(Command::new(program(name)))
+    command(&program(name))
+}
+
+/// A call of a program of another build, in such an environment.
+pub fn command(program: &Path) -> Command {
+    without_options(Command::new(program))
 }
 
 /// The same where this hosts file, in place of the machine's, says what names

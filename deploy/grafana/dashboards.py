@@ -99,8 +99,9 @@ def connections():
             [
                 (rate("tentacle_connections_accepted_total"), "came, a second"),
                 (whole("tentacle_connections_open"), "open"),
+                (whole("tentacle_connections_waiting"), "waiting"),
             ],
-            "Connections that are served now, and how many come a second. At the most that is allowed (-c), more wait: raise it, or add a process.",
+            "Connections that are served now, and how many come a second. At the most that is allowed (-c), more wait, and addresses take turns: raise it, or add a process.",
         ),
         graph(
             "Connections refused",
@@ -238,12 +239,18 @@ def receiver():
             connections(),
             heading("Spool and disk"),
             [
-                graph("Files in the spool", [(of_each("tentacle_spool_files", "instance"), "{{instance}}")], "A line that only rises: nobody fetches."),
+                graph("Files in the spool", [(of_each("tentacle_spool_files", "instance"), "{{instance}}"), (of_each("tentacle_spool_max_files", "instance"), "{{instance}}: at most")], "A line that only rises: nobody fetches. At its most (--spool-max-files), files are refused: their senders keep them."),
                 graph(
                     "Bytes in the spool",
-                    [(of_each("tentacle_spool_bytes", "instance"), "{{instance}}: in the spool"), (of_each("tentacle_spool_free_bytes", "instance"), "{{instance}}: free")],
-                    "And what is free on its disk. Files are refused before the disk is full (--reserve-space): their senders keep them.",
+                    [(of_each("tentacle_spool_bytes", "instance"), "{{instance}}: in the spool"), (of_each("tentacle_spool_free_bytes", "instance"), "{{instance}}: free"), (of_each("tentacle_spool_max_bytes", "instance"), "{{instance}}: at most")],
+                    "And what is free on its disk. Files are refused before the disk is full (--reserve-space), and at the spool's most (--spool-max-bytes): their senders keep them.",
                     "bytes",
+                ),
+                graph(
+                    "No room, and too old",
+                    [(rate("tentacle_spool_refused_total", "reason"), "refused: {{reason}}"), (rate("tentacle_spool_expired_total", "folder"), "removed from {{folder}}")],
+                    "Files a second that were refused for lack of room, by which limit, and that were removed for their age (--expire).",
+                    "cps",
                 ),
                 *flushes(),
             ],

@@ -17,6 +17,8 @@ OTHER = {
     "acceptProxy": True,
     "filters": ["other:other"],
     "maxSize": 7,
+    "spoolMaxBytes": 7,
+    "expire": ["other=7d"],
     "digest": "sha256:" + "0f" * 32,
     "pullPolicy": "Always",
     "verbosity": "quiet",

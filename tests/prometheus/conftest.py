@@ -116,11 +116,12 @@ def services(place):
         check=True, capture_output=True, timeout=SECONDS,
     )  # fmt: skip
     listens = ["-a", "127.0.0.1", "-e", certificate, "-k", key, "--allow", "127.0.0.1"]
+    bounded = ["-i", ".*old:old", "--expire", "old=1s", "--spool-max-files", 9999, "--spool-max-bytes", 999999]
     (place / "spool").mkdir()
     (place / "incoming").mkdir()
     with ExitStack() as stack:
         start = lambda *command: stack.enter_context(service(place, *command))
-        receiver = start("tentacle-receiver", *listens, "-p", free_port(), "-I", "-o", "-s", place / "spool")
+        receiver = start("tentacle-receiver", *listens, "-p", free_port(), "-I", "-o", "-s", place / "spool", *bounded)
         proxy = start("tentacle-proxy", *listens, "-p", free_port(), "-b", receiver.address, "--upstream-tls", "--upstream-ca", certificate, "--inspect")
         dead = f"127.0.0.12:{receiver.address.rpartition(':')[2]}"
         puller = start(
@@ -138,6 +139,8 @@ def services(place):
 def send(ended, place, receiver, proxy):
     """Agents' files, and connections that no one lets in, until it is told to end."""
     number = 0
+    (place / "soon.old").write_text("old")
+    (place / "too.much").write_bytes(bytes(1000000))
     while not ended.wait(0.1):
         for address in (receiver, proxy):
             number += 1
@@ -147,6 +150,9 @@ def send(ended, place, receiver, proxy):
             host, port = address.split(":")
             command = [BUILT / "tentacle_client", "-a", host, "-p", port, "-c", *files]
             subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+            # One that expires, and one that there is no room for.
+            for more in ("soon.old", "too.much"):
+                subprocess.run([*command[:6], place / more], capture_output=True, timeout=SECONDS)
             for sent in files:
                 sent.unlink()
             with suppress(OSError), socket.create_connection((host, port), SECONDS, ("127.0.0.2", 0)) as stranger:

@@ -40,6 +40,7 @@ option and a value. What is false or empty is left to the program, 0 is not.
 {{- include "tentacle.variables" (dict "options" (list
   (list "addresses" $v.addresses)
   (list "max-connections" $v.maxConnections)
+  (list "max-connections-per-address" (default "" $v.maxConnectionsPerAddress))
   (list "timeout" $v.timeout)
   (list "retries" $v.retries)
   (list "allow" $v.allow)

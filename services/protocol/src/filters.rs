@@ -148,9 +148,12 @@ fn check_folder(folder: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// The engine draws carets below what it complains about.
+/// The engine draws carets below what it complains about, and repeats a part
+/// of the pattern as it is.
 fn in_one_line(reason: &str) -> String {
-    reason.split_whitespace().collect::<Vec<_>>().join(" ")
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let words: Vec<_> = reason.split_whitespace().collect();
+    words.join(" ").chars().map(escaped).collect()
 }
 
 /// Steps back of one pattern on one name: some milliseconds of a core at worst.
@@ -262,6 +265,12 @@ mod tests {
             assert_eq!(message.lines().count(), 1, "{message}");
             assert!(message.contains(&*format!("{bad}:f").escape_debug().to_string()), "{message}");
         }
+    }
+
+    #[test]
+    fn a_control_character_of_a_pattern_is_not_shown_as_it_is() {
+        let message = Filters::parse("(?\u{1}i)a:f").unwrap_err().to_string();
+        assert!(!message.chars().any(char::is_control), "{message:?}");
     }
 
     #[test]

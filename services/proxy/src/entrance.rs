@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use protocol::{Command, Connection, ConnectionError, Deadline, PasswordDigest, Reply};
-use security::{Password, Penalties, Place, Refused, TooManyWait};
-use tokio::sync::OwnedSemaphorePermit;
+use security::{Password, Penalties, Permit, Place, TooManyWait};
 use transport::{Stream, TcpStream};
 
 /// Lets clients in.
@@ -25,7 +24,7 @@ pub(crate) struct Entered {
     /// What has come behind its password.
     pub(crate) head: Bytes,
     /// Given back when it is dropped.
-    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _permit: Permit,
 }
 
 /// Why a client is not let in.
@@ -68,8 +67,8 @@ impl Entrance {
     /// A place for one that was accepted.
     ///
     /// # Errors
-    /// Its address is not let in.
-    pub(crate) async fn place(&self, peer: SocketAddr) -> Result<Place, Refused> {
+    /// Its address is not let in, or has too many already.
+    pub(crate) async fn place(&self, peer: SocketAddr) -> Result<Place, security::NotEntered> {
         self.outer.place(peer).await
     }
 

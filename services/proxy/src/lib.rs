@@ -128,7 +128,8 @@ pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle
         ready.ready()?;
     }
     let patience = options.deadline.as_duration();
-    let entrance = security::Entrance::new(access, acceptor, patience, options.max_connections);
+    let (most, of_one) = (options.max_connections, options.connections_per_address);
+    let entrance = security::Entrance::new(access, acceptor, patience, most, of_one);
     let entrance = Entrance::new(entrance, password, options.deadline);
     let server = Server::new(entrance, upstreams, options.inspect, options.deadline, &drain);
     let sums = server.sums();

@@ -33,6 +33,8 @@ pub struct Options {
     pub inspect: Option<Inspect>,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
+    /// Of one address, none where they are not bounded; more are refused.
+    pub connections_per_address: Option<usize>,
     /// Whether to go to the background.
     pub daemon: bool,
     /// How long an upstream is waited for, and a session without a byte.
@@ -98,6 +100,7 @@ impl Options {
             send_proxy: layers.switch("send-proxy"),
             inspect: inspect(layers)?,
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
+            connections_per_address: service::connections_per_address(layers),
             daemon: layers.switch("daemon"),
             deadline: Deadline::new(time("timeout", 1), retries),
             directory: layers.get("directory").cloned(),
@@ -151,6 +154,7 @@ const TOKENS: &[Token] = &[
     Token { name: "inspect", sets: Sets::Switch("inspect") },
     Token { name: "strict", sets: Sets::Switch("strict") },
     Token { name: "max_connections", sets: Sets::Value("max-connections") },
+    Token { name: "max_connections_per_address", sets: Sets::Value("max-connections-per-address") },
     Token { name: "daemon", sets: Sets::Switch("daemon") },
     Token { name: "quiet", sets: Sets::Switch("quiet") },
     Token { name: "retries", sets: Sets::Value("retries") },

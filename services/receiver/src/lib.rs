@@ -5,8 +5,10 @@
 //! commands from it, one file a command acts, the spool stores.
 
 mod commands;
+mod expiry;
 mod metrics;
 pub mod options;
+mod quota;
 mod reserve;
 mod server;
 mod session;
@@ -27,7 +29,7 @@ use runtime::{
 use security::{Acceptor, Access, Entrance};
 use transport::Sockets;
 
-pub use crate::options::Options;
+pub use crate::{expiry::Expiry, options::Options};
 use crate::{server::Server, site::Site};
 
 /// The whole program under the name `name`: reads the options of this
@@ -83,6 +85,7 @@ pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle
     telemetry::service(&health);
     let site = Arc::new(Site::open(&options)?);
     metrics::watch_spool(&site);
+    metrics::tell_limits(options.limits);
     let access = Access::start(options.access).map_err(anyhow::Error::msg)?;
     let acceptor =
         Acceptor::start(options.tls, options.deadline.as_duration()).map_err(anyhow::Error::msg)?;
@@ -101,7 +104,14 @@ pub async fn run_until(drain: Drain, options: Options, ready: Option<ReadyHandle
     if let Some(ready) = ready {
         ready.ready()?;
     }
-    let entrance = Entrance::new(access, acceptor, options.deadline.as_duration(), options.max_connections);
+    let (patience, most) = (options.deadline.as_duration(), options.max_connections);
+    drain.tracker().spawn(quota::keep_counted(Arc::clone(&site), drain.watch()));
+    for expiry in options.expiry {
+        if let Some(folder) = site.folder_of_filter(&expiry.folder) {
+            drain.tracker().spawn(expiry::keep_young(folder.clone(), expiry, drain.watch()));
+        }
+    }
+    let entrance = Entrance::new(access, acceptor, patience, most, options.connections_per_address);
     let listeners = sockets.listeners().context(no_socket)?;
     drop(sockets);
     listening.passes();

@@ -1,14 +1,14 @@
 //! What lies in the spool.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, mpsc},
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use opentelemetry::global;
+use opentelemetry::{KeyValue, global, metrics::Counter};
 use runtime::telemetry::METER;
-use spool::Census;
+use spool::{Census, Limits};
 
 use crate::site::Site;
 
@@ -48,6 +48,32 @@ pub(crate) fn watch_spool(site: &Arc<Site>) {
             )
         },
     );
+}
+
+/// Tells how much the spool holds at most; nothing where that is not bounded.
+pub(crate) fn tell_limits(limits: Limits) {
+    let gauge = |name: &'static str, unit: &'static str, about: &'static str, most: Option<u64>| {
+        let Some(most) = most else { return };
+        let _ = global::meter(METER)
+            .u64_observable_gauge(name)
+            .with_unit(unit)
+            .with_description(about)
+            .with_callback(move |seen| seen.observe(most, &[]))
+            .build();
+    };
+    gauge("tentacle_spool_max_files", "{file}", "Files that the spool holds at most", limits.files);
+    gauge("tentacle_spool_max_bytes", "By", "Bytes of files that the spool holds at most", limits.bytes);
+}
+
+/// Counts a file that there is no room for, by a word for why.
+pub(crate) fn refused(why: &'static str) {
+    static REFUSED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+        global::meter(METER)
+            .u64_counter("tentacle_spool_refused")
+            .with_description("Files that the spool has no room for, by why")
+            .build()
+    });
+    REFUSED.add(1, &[KeyValue::new("reason", why)]);
 }
 
 /// The last census of a spool.

@@ -13,6 +13,8 @@ use runtime::{
 };
 use security::{AccessOptions, ServerTls};
 
+use crate::expiry::Expiry;
+
 /// What a receiver does; valid.
 #[derive(Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     pub port: u16,
     /// Connections at once; more wait until one ends.
     pub max_connections: usize,
+    /// Of one address, none where they are not bounded; more are refused.
+    pub connections_per_address: Option<usize>,
     /// Whether to go to the background.
     pub daemon: bool,
     /// Whether `LS` and `MV` are served.
@@ -38,6 +42,10 @@ pub struct Options {
     pub directory: PathBuf,
     /// Bytes of its file system that stay free; where none are given, a share.
     pub reserve_space: Option<u64>,
+    /// What it holds at most.
+    pub limits: spool::Limits,
+    /// Which of its folders lose their old files.
+    pub expiry: Vec<Expiry>,
     /// What clients must know.
     pub password: Option<SecretSource>,
     /// Which clients are let in.
@@ -100,6 +108,9 @@ impl Options {
             }
             None => Filters::default(),
         };
+        let expiry = text("expire").map(|list| Expiry::parse_list(&list, &filters)).transpose();
+        let expiry = expiry.map_err(|why| layers.refuse("expire", why))?.unwrap_or_default();
+        let limit = |id| layers.get::<u64>(id).copied().filter(|&most| most > 0);
         let name_rules = match text("invalid-chars") {
             Some(set) => NameRules::from_invalid_chars(set.as_bytes()),
             None => NameRules::default(),
@@ -112,6 +123,7 @@ impl Options {
             addresses: service::addresses(layers)?,
             port: layers.get("port").copied().unwrap_or(41121),
             max_connections: usize::try_from(number("max-connections", 1024)).unwrap_or(usize::MAX),
+            connections_per_address: service::connections_per_address(layers),
             daemon: layers.switch("daemon"),
             insecure: layers.switch("insecure"),
             filters,
@@ -120,6 +132,8 @@ impl Options {
             deadline: Deadline::new(time("timeout", 1), retries),
             directory,
             reserve_space: layers.get("reserve-space").copied(),
+            limits: spool::Limits { files: limit("spool-max-files"), bytes: limit("spool-max-bytes") },
+            expiry,
             password: secret_from(layers, "password", "password-file")?,
             block_size: usize::try_from(number("block-size", 8192)).unwrap_or(usize::MAX),
             name_rules,
@@ -151,6 +165,26 @@ fn storing() -> Vec<Arg> {
             "Keep so many bytes of the file system free: refuse files that would take them; 0 for none [default: 1 % of it, at most 16 MiB]",
         )
         .value_parser(values::bytes(0..=u64::MAX)),
+        value(
+            "spool-max-bytes",
+            None,
+            "BYTES",
+            "Keep so many bytes of files in DIR and its folders, and refuse more; 0 for no bound [default: 0]",
+        )
+        .value_parser(values::bytes(0..=u64::MAX)),
+        value(
+            "spool-max-files",
+            None,
+            "NUMBER",
+            "Keep so many files in DIR and its folders, and refuse more; 0 for no bound [default: 0]",
+        )
+        .value_parser(values::count(0..=u64::MAX)),
+        value(
+            "expire",
+            None,
+            "FOLDER=AGE,…",
+            "Remove the files of a folder of -i when they are so old: conf=7d,md5=12h (s, m, h, d; . is DIR itself) [default: none]",
+        ),
         switch("overwrite", 'o', "Replace a file that is there, instead of refusing the new one"),
         switch("insecure", 'I', "Serve LS and MV too: whoever can connect can list and take the files"),
         value(
@@ -184,6 +218,7 @@ const TOKENS: &[Token] = &[
     Token { name: "addresses", sets: Sets::Value("addresses") },
     Token { name: "port", sets: Sets::Value("port") },
     Token { name: "max_connections", sets: Sets::Value("max-connections") },
+    Token { name: "max_connections_per_address", sets: Sets::Value("max-connections-per-address") },
     Token { name: "daemon", sets: Sets::Switch("daemon") },
     Token { name: "insecure", sets: Sets::Switch("insecure") },
     Token { name: "filters", sets: Sets::Value("filters") },
@@ -197,6 +232,9 @@ const TOKENS: &[Token] = &[
     Token { name: "log_file", sets: Sets::Value("log-file") },
     Token { name: "http_addr", sets: Sets::Value("http-addr") },
     Token { name: "reserve_space", sets: Sets::Value("reserve-space") },
+    Token { name: "spool_max_bytes", sets: Sets::Value("spool-max-bytes") },
+    Token { name: "spool_max_files", sets: Sets::Value("spool-max-files") },
+    Token { name: "expire", sets: Sets::Value("expire") },
     Token { name: "password", sets: Sets::Value("password") },
     Token { name: "block_size", sets: Sets::Value("block-size") },
     Token { name: "invalid_chars", sets: Sets::Value("invalid-chars") },

@@ -13,9 +13,8 @@ use runtime::{
         journey::Passing,
     },
 };
-use security::TooManyWait;
+use security::{Permit, TooManyWait};
 use spool::Lease;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{
     Instrument as _, Span,
     field::{Empty, display},
@@ -76,7 +75,7 @@ impl Session {
 
     /// Serves commands until the session ends, and says how it did.
     /// Gives the permit back once it has.
-    pub(crate) async fn run(mut self, _permit: OwnedSemaphorePermit) {
+    pub(crate) async fn run(mut self, _permit: Permit) {
         let end = match self.serve().await {
             Err(end) => end,
             Ok(never) => match never {},

@@ -5,10 +5,15 @@ use std::{collections::HashMap, io, sync::Arc};
 use protocol::{Deadline, FileName, FilterError, Filters, NameError, NameRules};
 use runtime::limits::Buffers;
 use security::{Password, Penalties};
-use spool::{Census, EntryName, EntryNameError, Folder, Spool};
+use spool::{Census, Claim, EntryName, EntryNameError, Folder, Spool};
 use tokio::sync::Semaphore;
 
-use crate::{options::Options, reserve::Reserve};
+use crate::{
+    metrics::refused,
+    options::Options,
+    quota::{NotAdmitted, Quota},
+    reserve::{Admitted, NoRoom, Reserve},
+};
 
 /// The spool and the rules by which it is reached.
 #[derive(Debug)]
@@ -17,7 +22,9 @@ pub(crate) struct Site {
     filters: Filters,
     /// By the name that the filters give; the root's is empty.
     folders: HashMap<String, Folder>,
-    pub(crate) reserve: Arc<Reserve>,
+    reserve: Arc<Reserve>,
+    /// What the spool holds at most, where that is bounded.
+    pub(crate) quota: Option<Quota>,
     /// Of the bodies that are under way.
     pub(crate) buffers: Buffers,
     pub(crate) password: Option<Password>,
@@ -34,7 +41,24 @@ pub(crate) struct Site {
     /// many at once, so that readers who are slow leave threads for the disk.
     pub(crate) packings: Semaphore,
     /// Keeps the spool ours.
-    _spool: Spool,
+    spool: Spool,
+}
+
+/// What a file holds that was let in, until it is stored or not.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _reserve: Admitted,
+    /// For the draft.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// Why a file is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotLetIn {
+    #[error(transparent)]
+    Reserve(#[from] NoRoom),
+    #[error(transparent)]
+    Quota(#[from] NotAdmitted),
 }
 
 /// Where a file goes or comes from.
@@ -61,13 +85,13 @@ impl Site {
     /// Opens the spool. The folder of a filter is made with its first file, so
     /// that lists name what the peers' lists name. Blocks.
     pub(crate) fn open(options: &Options) -> anyhow::Result<Self> {
-        let spool = Spool::open(&options.directory)?;
+        let spool = Spool::open_within(&options.directory, options.limits)?;
         let root = spool.folder("")?;
         let mut folders = HashMap::new();
         for name in options.filters.folders().chain([""]) {
             folders.insert(name.to_owned(), spool.folder(name)?);
         }
-        Ok(Self {
+        let site = Self {
             rules: options.name_rules.clone(),
             filters: options.filters.clone(),
             folders,
@@ -87,8 +111,29 @@ impl Site {
             deadline: options.deadline,
             listings: Semaphore::new(LISTINGS),
             packings: Semaphore::new(PACKINGS),
-            _spool: spool,
-        })
+            quota: spool.quota().map(Quota::new),
+            spool,
+        };
+        site.quota.as_ref().map(|quota| quota.begin(&site)).transpose()?;
+        Ok(site)
+    }
+
+    /// Lets a file of `size` bytes in, if there is room for it.
+    ///
+    /// # Errors
+    /// [`NotLetIn`].
+    pub(crate) async fn admit(&self, place: &Place, size: u64) -> Result<Room, NotLetIn> {
+        let claim = match &self.quota {
+            Some(quota) => Some(quota.admit(place, size, self.overwrite).await?),
+            None => None,
+        };
+        let reserve = self.reserve.admit(size).await.inspect_err(|_| refused("reserve"))?;
+        Ok(Room { _reserve: reserve, claim })
+    }
+
+    /// The folder of this name, which is the filters'; the root's is empty.
+    pub(crate) fn folder_of_filter(&self, name: &str) -> Option<&Folder> {
+        self.folders.get(name)
     }
 
     /// Checks a name from the wire and finds its folder.
@@ -120,6 +165,13 @@ impl Site {
     /// # Errors
     /// The disk's.
     pub(crate) fn census(&self) -> io::Result<Census> {
+        match self.spool.quota() {
+            Some(quota) => quota.recount(|| self.count()),
+            None => self.count(),
+        }
+    }
+
+    fn count(&self) -> io::Result<Census> {
         let mut sum = self.folders[""].census()?;
         for folder in self.folders.iter().filter(|(name, _)| !name.is_empty()).map(|(_, folder)| folder) {
             let census = folder.census()?;
@@ -133,6 +185,20 @@ impl Site {
     fn folder(&self, name: &[u8]) -> Result<&Folder, FilterError> {
         let folder = self.filters.folder_for(name)?;
         Ok(self.folders.get(folder).expect("a folder was opened for each filter, and for the root"))
+    }
+}
+
+// === impl NotLetIn ===
+
+impl NotLetIn {
+    /// In words for a peer: a full spool is to it what a full disk is.
+    pub(crate) fn said_to_peer(&self) -> &'static str {
+        match self {
+            Self::Quota(NotAdmitted::Disk(error)) => said_to_peer(error),
+            Self::Quota(NotAdmitted::Over(_)) | Self::Reserve(_) => {
+                said_to_peer(&io::ErrorKind::StorageFull.into())
+            }
+        }
     }
 }
 

@@ -23,6 +23,8 @@ use transport::{
 };
 use wildmatch::WildMatch;
 
+#[doc(hidden)]
+pub use self::hosts::admits;
 use self::{
     hosts::{HostsFiles, HostsPaths, HostsReader},
     names::Names,
@@ -151,11 +153,21 @@ impl AccessOptions {
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = match text.split_once('/') {
+        Some((address, length)) => with_length(address, length),
+        None => text.parse::<IpAddr>().ok().map(IpNet::from),
+    };
     network
-        .ok()
         .and_then(canonical)
         .ok_or_else(|| format!("{text:?}: an address or a network such as 10.0.0.0/8 is needed"))
+}
+
+/// Not by the parser of `ipnet`, which takes `010.0.0.0/8` for 10.0.0.0/8,
+/// where others read an octal number.
+fn with_length(address: &str, length: &str) -> Option<IpNet> {
+    let is_number = length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|_| is_number)?;
+    IpNet::new(address.parse().ok()?, length).ok()
 }
 
 /// IPv4 for IPv4 that is written as a part of IPv6, as clients' addresses are
@@ -188,6 +200,11 @@ impl Access {
             .map(|names| names.iter().map(|name| WildMatch::new(&name.to_lowercase())).collect());
         let (networks, accept_proxy) = (options.networks, options.accept_proxy);
         Ok(Self { networks, accept_proxy, names, hosts: hosts.transpose()?, lookups: Names::default() })
+    }
+
+    /// Whether connections come from proxies, which say whose they are.
+    pub(crate) fn is_behind_proxies(&self) -> bool {
+        self.accept_proxy
     }
 
     /// Whether this address may connect, as `--allow` says: a client's, or
@@ -262,6 +279,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_network_with_digits_that_may_be_octal_is_refused() {
+        for wrong in ["010.0.0.0/8", "::ffff:05.0.0.0/104", "10.0.0.01", "10.00.0.0/8"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn networks_of_ipv4_may_be_written_as_ipv6() {
         for (text, address) in [
             ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
@@ -272,7 +296,9 @@ mod tests {
         ] {
             assert_eq!(network(text).unwrap().to_string(), address, "{text}");
         }
-        for wrong in ["::ffff:10.0.0.0/95", "::ffff:10.0.0.0/8", "10.0.0.0/33", "host"] {
+        for wrong in
+            ["10.0.0.0/", "10.0.0.0/+8", "::ffff:10.0.0.0/95", "::ffff:10.0.0.0/8", "10.0.0.0/33", "host"]
+        {
             assert!(network(wrong).is_err(), "{wrong}");
         }
     }

@@ -2,30 +2,23 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use transport::{Stream, TcpStream, proxy_header::HeaderError, tls::HandshakeError};
 
 use crate::{
     Acceptor, Access, Refused,
-    handshakes::{Handshakes, Slot},
-    metrics::{METRICS, watch_open},
+    metrics::{METRICS, watch_turns},
+    turns::{Bounds, Permit, Slot, TooMany, Turns},
 };
 
 /// Lets connections in: by their addresses, and where there is a certificate,
-/// by a handshake; so many at once.
+/// by a handshake; so many at once, in turns among addresses.
 #[derive(Debug)]
 pub struct Entrance {
     access: Access,
     acceptor: Acceptor,
     patience: Duration,
-    /// A permit a connection.
-    permits: Arc<Semaphore>,
-    /// Encrypted connections wait here: they take a permit once their
-    /// handshake is done.
-    handshakes: Arc<Handshakes>,
+    turns: Arc<Turns>,
 }
 
 /// What an accepted connection holds until it is in.
@@ -34,10 +27,10 @@ pub struct Place(Waiting);
 
 #[derive(Debug)]
 enum Waiting {
-    /// For nothing: it has the permit.
-    Not(OwnedSemaphorePermit),
-    /// For its handshake.
-    Handshake(Slot),
+    /// For nothing: it is served.
+    Not(Permit),
+    /// For a header, a handshake or its turn.
+    In(Slot),
 }
 
 /// Why a connection is not let in.
@@ -53,11 +46,14 @@ pub enum NotEntered {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     /// Many more came.
-    #[error("its handshake made room for a newer one")]
+    #[error("it made room for a newer one")]
     MadeRoom,
     /// None ended in time.
     #[error("all connections are in use (-c)")]
     Full,
+    /// As many as one address may have.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
 }
 
 // === impl NotEntered ===
@@ -73,26 +69,39 @@ impl NotEntered {
 // === impl Entrance ===
 
 impl Entrance {
-    /// Lets in `most` at once, each step within `patience`.
-    pub fn new(access: Access, acceptor: Acceptor, patience: Duration, most: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(most));
-        watch_open(&permits, most);
-        Self { access, acceptor, patience, permits, handshakes: Handshakes::new(HANDSHAKES) }
+    /// Lets in `most` at once, of one address `of_one` where that is bounded,
+    /// each step within `patience`, and the wait for a turn within twice that.
+    pub fn new(
+        access: Access,
+        acceptor: Acceptor,
+        patience: Duration,
+        most: usize,
+        of_one: Option<usize>,
+    ) -> Self {
+        let waiting = if acceptor.is_tls() { HANDSHAKES } else { WAITING };
+        let turns = Turns::new(Bounds { served: most, of_one, waiting });
+        watch_turns(&turns);
+        Self { access, acceptor, patience, turns }
     }
 
-    /// A place for a connection that was accepted; of plain ones, it waits
-    /// until another ends where there are `most`. Who is refused takes no
-    /// place.
+    /// A place for a connection that was accepted, in which it waits until it
+    /// is served; where there is none, another makes room.
     ///
     /// # Errors
-    /// Its address is not let in.
-    pub async fn place(&self, peer: SocketAddr) -> Result<Place, Refused> {
+    /// [`NotEntered`]: its address is not let in, or has too many already.
+    pub async fn place(&self, peer: SocketAddr) -> Result<Place, NotEntered> {
         METRICS.accepted();
-        self.access.admit_address(peer.ip()).inspect_err(|why| METRICS.refused(why.reason()))?;
-        Ok(Place(match self.acceptor.is_tls() {
-            false => Waiting::Not(self.permit().await),
-            true => Waiting::Handshake(self.handshakes.slot(peer.ip()).await),
-        }))
+        let (peer, is_proxy) = (peer.ip(), self.access.is_behind_proxies());
+        let place = async {
+            self.access.admit_address(peer)?;
+            let plain = !is_proxy && !self.acceptor.is_tls();
+            let served = if plain { self.turns.free_turn(peer)? } else { None };
+            Ok(Place(match served {
+                Some(permit) => Waiting::Not(permit),
+                None => Waiting::In(self.turns.slot(peer, is_proxy).await?),
+            }))
+        };
+        place.await.inspect_err(|why: &NotEntered| METRICS.refused(why.reason()))
     }
 
     /// The header of a proxy, by which `peer` becomes the client, the names of
@@ -106,7 +115,7 @@ impl Entrance {
         stream: TcpStream,
         peer: &mut SocketAddr,
         place: Place,
-    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
+    ) -> Result<(Stream, Permit), NotEntered> {
         self.let_in(stream, peer, place).await.inspect_err(|why| METRICS.refused(why.reason()))
     }
 
@@ -114,39 +123,34 @@ impl Entrance {
         &self,
         mut stream: TcpStream,
         peer: &mut SocketAddr,
-        place: Place,
-    ) -> Result<(Stream, OwnedSemaphorePermit), NotEntered> {
-        let slot = match place.0 {
+        Place(waiting): Place,
+    ) -> Result<(Stream, Permit), NotEntered> {
+        let slot = match waiting {
             Waiting::Not(permit) => {
-                *peer = self.access.client(&mut stream, *peer, self.patience).await?;
                 self.access.admit_host(peer.ip()).await?;
                 return Ok((stream.into(), permit));
             }
-            Waiting::Handshake(slot) => slot,
+            Waiting::In(slot) => slot,
         };
-        // Within the slot, as whoever owns an address says how long its name
-        // takes.
-        let handshake = async {
+        // All of it within the slot: whoever owns an address says how long
+        // its name takes, and whose turn it is depends on others.
+        let entering = async {
             *peer = self.access.client(&mut stream, *peer, self.patience).await?;
-            slot.is_of(peer.ip());
+            slot.is_of(peer.ip())?;
             self.access.admit_host(peer.ip()).await?;
-            Ok::<_, NotEntered>(self.acceptor.accept(stream).await?)
+            let stream = self.acceptor.accept(stream).await?;
+            self.access.admit_certificate(stream.peer_certificate())?;
+            // Those that are served and silent end within one patience: by the
+            // second at the latest, there was a turn.
+            let permit = timeout(self.patience * 2, slot.turn()).await.map_err(|_| NotEntered::Full)?;
+            Ok((stream, permit.ok_or(NotEntered::MadeRoom)?))
         };
-        let stream = slot.hold(handshake).await.ok_or(NotEntered::MadeRoom)??;
-        self.access.admit_certificate(stream.peer_certificate())?;
-        let permit = timeout(self.patience, self.permit()).await;
-        Ok((stream, permit.map_err(|_| NotEntered::Full)?))
-    }
-
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = || Arc::clone(&self.permits);
-        if let Ok(permit) = permits().try_acquire_owned() {
-            return permit;
-        }
-        tracing::warn!("all connections are in use (-c): the next one waits until one ends");
-        permits().acquire_owned().await.expect("the semaphore is never closed")
+        slot.hold(entering).await.ok_or(NotEntered::MadeRoom)?
     }
 }
 
 /// Handshakes at once: each holds some ten kB, and a descriptor.
 const HANDSHAKES: usize = 512;
+
+/// Plain connections that wait at once: each holds some kB, and a descriptor.
+const WAITING: usize = 1024;

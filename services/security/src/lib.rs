@@ -9,13 +9,15 @@ mod access;
 mod connector;
 mod entrance;
 mod expiry;
-mod handshakes;
 mod identity;
 mod loaded;
 mod metrics;
 mod password;
 mod penalties;
+mod turns;
 
+#[doc(hidden)]
+pub use crate::access::admits;
 pub use crate::{
     acceptor::{Acceptor, ServerTls, server_arguments},
     access::{Access, AccessOptions, Refused, access_arguments},
@@ -25,4 +27,5 @@ pub use crate::{
     loaded::{CertificateCheck, all_certificates},
     password::{Password, password_arguments},
     penalties::{Penalties, TooManyWait},
+    turns::{Permit, TooMany},
 };

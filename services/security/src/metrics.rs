@@ -12,13 +12,12 @@ use opentelemetry::{
     metrics::{Counter, Histogram},
 };
 use runtime::telemetry::METER;
-use tokio::sync::Semaphore;
 use transport::{
     proxy_header::HeaderError,
     tls::{HandshakeError, Pem, validities},
 };
 
-use crate::{NotEntered, Refused, expiry::Certificates};
+use crate::{NotEntered, Refused, expiry::Certificates, turns::Turns};
 
 /// Counters of connections.
 pub(crate) struct Metrics {
@@ -66,19 +65,23 @@ pub(crate) fn watch_expiry(files: &Certificates) {
 /// Files of certificates with series of their own.
 const MOST_FILES: usize = 1000;
 
-/// Tells how many of `most` permits are in use.
-pub(crate) fn watch_open(permits: &Arc<Semaphore>, most: usize) {
-    let permits = Arc::downgrade(permits);
-    let _ = global::meter(METER)
-        .u64_observable_gauge("tentacle_connections_open")
-        .with_unit("{connection}")
-        .with_description("Connections that are served")
-        .with_callback(move |seen| {
-            if let Some(permits) = permits.upgrade() {
-                seen.observe((most - permits.available_permits().min(most)) as u64, &[]);
-            }
-        })
-        .build();
+/// Tells how many connections are served, and how many wait.
+pub(crate) fn watch_turns(turns: &Arc<Turns>) {
+    let gauge = |name: &'static str, about: &'static str, of: fn(&Turns) -> usize| {
+        let turns = Arc::downgrade(turns);
+        let _ = global::meter(METER)
+            .u64_observable_gauge(name)
+            .with_unit("{connection}")
+            .with_description(about)
+            .with_callback(move |seen| {
+                if let Some(turns) = turns.upgrade() {
+                    seen.observe(of(&turns) as u64, &[]);
+                }
+            })
+            .build();
+    };
+    gauge("tentacle_connections_open", "Connections that are served", Turns::served);
+    gauge("tentacle_connections_waiting", "Connections that wait to be served", Turns::waiting);
 }
 
 impl Metrics {
@@ -145,6 +148,7 @@ impl NotEntered {
             Self::Handshake(_) => "handshake",
             Self::MadeRoom => "made_room",
             Self::Full => "full",
+            Self::TooMany(_) => "per_address",
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     disk::{Disk, RealDisk},
     folder::{Folder, blocking},
     name::{ASIDE, EntryName},
+    quota::Claim,
 };
 
 /// A file to be. Dropped before [`Draft::commit`], it vanishes.
@@ -36,20 +37,33 @@ pub struct Draft<D: Disk = RealDisk> {
     written: u64,
     /// Bytes that were told to go to the disk.
     flushed: u64,
+    /// Its room, where there is a quota.
+    claim: Option<Claim>,
 }
 
 impl<D: Disk> Draft<D> {
     pub(crate) fn new(folder: Folder<D>) -> Self {
-        Self { folder, aside: None, writing: None, written: 0, flushed: 0 }
+        Self { folder, aside: None, writing: None, written: 0, flushed: 0, claim: None }
+    }
+
+    /// Has this room in a spool with a quota, and takes more where it grows
+    /// beyond that.
+    pub fn with_claim(mut self, claim: Option<Claim>) -> Self {
+        self.claim = claim;
+        self
     }
 
     /// Writes a piece, and returns an empty buffer of its kind for the next
     /// one. The write goes on while the caller fills that.
     ///
     /// # Errors
-    /// The disk's, of this piece or of the one before it. The draft is of no
-    /// more use then.
+    /// The disk's, of this piece or of the one before it, or the quota is
+    /// reached ([`io::ErrorKind::QuotaExceeded`]). The draft is of no more use
+    /// then.
     pub async fn write(&mut self, piece: Vec<u8>) -> io::Result<Vec<u8>> {
+        if let Some(claim) = &mut self.claim {
+            claim.grow(self.written + piece.len() as u64)?;
+        }
         let spare = match self.writing.take() {
             Some(writing) => writing.await.map_err(io::Error::other)??,
             None => Vec::with_capacity(piece.capacity()),
@@ -87,6 +101,11 @@ impl<D: Disk> Draft<D> {
         if let Some(writing) = self.writing.take() {
             writing.await.map_err(io::Error::other)??;
         }
+        let size = self.written + last.len() as u64;
+        let mut claim = self.claim.take();
+        if let Some(claim) = &mut claim {
+            claim.grow(size)?;
+        }
         let (aside, folder, name) = (self.aside.take(), self.folder.clone(), name.clone());
         let work = move || {
             let aside = match aside {
@@ -94,7 +113,7 @@ impl<D: Disk> Draft<D> {
                 None => Arc::new(Aside::create(folder)?),
             };
             aside.write_through(&last)?;
-            aside.folder.0.place(&aside, &name, overwrite)
+            aside.folder.0.place(&aside, (&name, size), overwrite, claim)
         };
         spawn_blocking(work).await.map_err(io::Error::other)?
     }
@@ -125,7 +144,7 @@ impl<D: Disk> Drop for Draft<D> {
 pub(crate) struct Aside<D: Disk> {
     folder: Folder<D>,
     pub(crate) path: PathBuf,
-    file: D::File,
+    pub(crate) file: D::File,
     placed: AtomicBool,
 }
 

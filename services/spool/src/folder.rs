@@ -6,19 +6,17 @@ use std::{
     fmt, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use crate::{
     blocking::spawn_blocking,
     commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk, Space},
+    disk::{Disk, Identity, RealDisk, Space, Status},
     draft::{Aside, Draft},
     name::{self, EntryName},
+    quota::{Claim, Quota},
     read::{Lease, Reader},
 };
 
@@ -32,14 +30,18 @@ pub(crate) struct State<D> {
     below: usize,
     /// Whether it was made when it was opened: who finds it gone has lost it.
     own: bool,
-    /// Whether its name may not survive a power cut yet.
-    is_new: AtomicBool,
+    /// Whether a power cut might take the folder itself away, by its name or
+    /// one above it. Held while these are flushed: whoever finds the folder
+    /// there has not made it, and promises nothing before that ends.
+    may_vanish: Mutex<bool>,
     /// Names that are offered to a reader who may remove them.
     leases: Mutex<HashSet<EntryName>>,
     /// Taken by a rename over a name, and by a removal from its look at the
     /// name to its end: a newer file is never removed for an older one.
     replacing: Mutex<()>,
     flush: SharedFlush,
+    /// What it may hold, together with others.
+    quota: Option<Arc<Quota>>,
 }
 
 /// What a folder holds.
@@ -60,35 +62,52 @@ impl Folder<RealDisk> {
     /// locked nor swept. It is at `below` under `root`, which is there; it is
     /// made with its first file.
     pub fn shared(root: &Path, below: impl AsRef<Path>) -> Self {
-        Self::on(RealDisk, root, below.as_ref())
+        Self::shared_on(RealDisk, root, below)
     }
 }
 
 impl<D: Disk> Folder<D> {
+    /// [`Folder::shared`] on a disk of one's own.
+    pub fn shared_on(disk: D, root: &Path, below: impl AsRef<Path>) -> Self {
+        Self::on(disk, root, below.as_ref())
+    }
+
     /// The folder at `below` under `root`, which is there.
     pub(crate) fn on(disk: D, root: &Path, below: &Path) -> Self {
-        Self::with(disk, root, below, false)
+        Self::within(disk, root, below, None)
+    }
+
+    /// The same, with a bound on what it holds together with others.
+    pub(crate) fn within(disk: D, root: &Path, below: &Path, quota: Option<Arc<Quota>>) -> Self {
+        Self::with(disk, root, below, false, quota)
     }
 
     /// The same, made now and swept. It is never made again: another process
     /// may have taken it away, and must not be worked against. Blocks.
     pub(crate) fn own(disk: D, root: &Path, below: &Path) -> io::Result<Self> {
-        let folder = Self::with(disk, root, below, true);
+        let folder = Self::with(disk, root, below, true, None);
+        let is_taken = folder.0.disk.status(folder.path()).is_ok();
         folder.0.make_path()?;
-        folder.sweep()?;
+        // A new one is empty.
+        if is_taken {
+            folder.sweep()?;
+        }
         Ok(folder)
     }
 
-    fn with(disk: D, root: &Path, below: &Path, own: bool) -> Self {
+    fn with(disk: D, root: &Path, below: &Path, own: bool, quota: Option<Arc<Quota>>) -> Self {
+        let (path, below) = (root.join(below), below.components().count());
         Self(Arc::new(State {
             disk,
-            path: root.join(below),
-            below: below.components().count(),
+            path,
+            below,
             own,
-            is_new: AtomicBool::new(own),
+            // Who made it may have been killed before the flush.
+            may_vanish: Mutex::new(below > 0),
             leases: Mutex::default(),
             replacing: Mutex::default(),
             flush: SharedFlush::default(),
+            quota,
         }))
     }
 
@@ -113,6 +132,15 @@ impl<D: Disk> Folder<D> {
             other => other.map(|_| true),
         })
         .await
+    }
+
+    /// Bytes of the file of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn size(&self, name: &EntryName) -> io::Result<Option<u64>> {
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        blocking(move || state.size(&name.within(&state.path))).await
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
@@ -176,9 +204,12 @@ impl<D: Disk> Folder<D> {
         let (from, target) = (name.within(&self.0.path), new.within(&to.0.path));
         let to = Arc::clone(&to.0);
         let renamed = blocking(move || {
-            let rename = || match overwrite {
-                true => to.disk.rename(&from, &target),
-                false => to.disk.rename_new(&from, &target),
+            let rename = || {
+                to.keep_path()?;
+                match overwrite {
+                    true => to.disk.rename(&from, &target),
+                    false => to.disk.rename_new(&from, &target),
+                }
             };
             rename().or_else(|error| to.make(error).and_then(|()| rename()))
         });
@@ -204,7 +235,11 @@ impl<D: Disk> Folder<D> {
     /// The disk's.
     pub async fn flush(&self) -> io::Result<()> {
         let state = Arc::clone(&self.0);
-        blocking(move || state.flush()).await
+        blocking(move || {
+            state.keep_path()?;
+            state.flush()
+        })
+        .await
     }
 
     /// Writes a file aside, brings it to the disk and removes it: whether the
@@ -256,7 +291,10 @@ impl<D: Disk> Folder<D> {
         Ok(census)
     }
 
-    /// Removes what a crash left aside. Only for who alone uses the folder.
+    /// Removes what a crash left aside, and makes the names as they are now
+    /// survive a power cut: a process that was killed may have given or
+    /// removed some without, and whoever finds them so relies on it. Only for
+    /// who alone uses the folder.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let State { disk, path, .. } = &*self.0;
         let mut left = Vec::new();
@@ -271,10 +309,13 @@ impl<D: Disk> Folder<D> {
         if !left.is_empty() {
             tracing::info!(folder = %path.display(), files = left.len(), "swept what a crash left unfinished");
         }
-        Ok(())
+        match self.0.flush() {
+            Err(error) if self.0.is_awaited(&error) => Ok(()),
+            flushed => flushed,
+        }
     }
 
-    fn leases(&self) -> std::sync::MutexGuard<'_, HashSet<EntryName>> {
+    pub(crate) fn leases(&self) -> MutexGuard<'_, HashSet<EntryName>> {
         self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -305,14 +346,20 @@ impl<D: Disk> Drop for Held<D> {
 }
 
 impl<D: Disk> State<D> {
-    /// Makes the folder where it may be missing, which `error` says, and makes
-    /// that survive a power cut.
+    /// Makes the folder where it may be missing, which `error` says.
     pub(crate) fn make(&self, error: io::Error) -> io::Result<()> {
-        if self.below == 0 || self.own || error.kind() != io::ErrorKind::NotFound {
+        if !self.is_awaited(&error) {
             return Err(error);
         }
-        self.make_path()?;
-        self.flush_parents()
+        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
+        *may_vanish = true;
+        self.make_path()
+    }
+
+    /// Whether `error` says that the folder is not there, and its first file
+    /// will make it.
+    fn is_awaited(&self, error: &io::Error) -> bool {
+        self.below > 0 && !self.own && error.kind() == io::ErrorKind::NotFound
     }
 
     /// The root is not made: where it is gone, a file system may be that was
@@ -323,68 +370,113 @@ impl<D: Disk> State<D> {
         self.disk.make_folder(&self.path)
     }
 
-    fn flush_parents(&self) -> io::Result<()> {
-        let mut parents = self.path.ancestors().skip(1).take(self.below);
-        parents.try_for_each(|parent| self.disk.flush_folder(parent))
+    /// Makes the folder itself survive a power cut: a file in one that is
+    /// gone after it is gone too.
+    fn keep_path(&self) -> io::Result<()> {
+        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
+        if *may_vanish {
+            let mut parents = self.path.ancestors().skip(1).take(self.below);
+            parents.try_for_each(|parent| self.disk.flush_folder(parent))?;
+            *may_vanish = false;
+        }
+        Ok(())
     }
 
-    fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+    pub(crate) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
         match self.disk.list(&self.path, each) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.below > 0 && !self.own => Ok(()),
+            Err(error) if self.is_awaited(&error) => Ok(()),
             listed => listed,
         }
     }
 
-    /// Gives a finished file its name and makes that survive a power cut.
+    /// Gives a finished file of `size` bytes its name, for which it has
+    /// `claim` where there is a quota, and makes that survive a power cut.
     pub(crate) fn place(
         &self,
         aside: &Aside<D>,
-        name: &EntryName,
+        (name, size): (&EntryName, u64),
         overwrite: bool,
+        claim: Option<Claim>,
     ) -> Result<(), CommitError> {
         let target = name.within(&self.path);
-        // A file in a folder that is gone after a power cut is gone with it.
-        if self.is_new.load(Relaxed) {
-            self.flush_parents()?;
-            self.is_new.store(false, Relaxed);
-        }
-        if overwrite {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.disk.rename(&aside.path, &target)?;
-        } else {
-            self.disk.rename_new(&aside.path, &target).map_err(taken)?;
-        }
+        self.keep_path()?;
+        let rename = || match overwrite {
+            true => self.disk.rename(&aside.path, &target),
+            false => self.disk.rename_new(&aside.path, &target),
+        };
+        let named = match claim {
+            None if !overwrite => rename(),
+            claim => {
+                let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+                match claim {
+                    None => rename(),
+                    Some(mut claim) => {
+                        let replaced = if overwrite { self.size(&target)? } else { None };
+                        claim.place(size, replaced, rename)
+                    }
+                }
+            }
+        };
+        named.map_err(taken)?;
         aside.placed();
         self.flush().inspect_err(|_| {
-            // Who is told that it failed will send it again.
-            if !overwrite {
-                let _ = self.disk.remove(&target);
+            // Who is told that it failed will send it again. By now, the name
+            // may stand for a file that another one sent and was promised.
+            if !overwrite && let Ok(mine) = self.disk.status_of(&aside.file) {
+                let _ = self.remove_where(name, |found| found.identity == mine.identity);
             }
         })?;
         Ok(())
     }
 
-    /// Removes a name if it still stands for that file; whether it did.
+    /// Removes a name if it still stands for that file, and makes that survive
+    /// a power cut; whether it did.
     pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let path = name.within(&self.path);
-        {
-            let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-            let removed = match self.disk.status(&path) {
-                Ok(found) if found.identity == identity => self.disk.remove(&path),
-                Ok(_) => return Ok(false),
-                Err(error) => Err(error),
-            };
-            match removed {
-                // A consumer on this machine was first, maybe just now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                removed => removed?,
-            }
+        let removed = self.remove_where(name, |found| found.identity == identity)?;
+        if removed.is_some() {
+            self.flush()?;
         }
-        self.flush()?;
-        Ok(true)
+        Ok(removed.is_some())
     }
 
-    fn flush(&self) -> io::Result<()> {
+    /// Removes a name if what it stands for now `is_it`, and says what it was.
+    pub(crate) fn remove_where(
+        &self,
+        name: &EntryName,
+        is_it: impl FnOnce(&Status) -> bool,
+    ) -> io::Result<Option<Status>> {
+        let path = name.within(&self.path);
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = match self.disk.status(&path) {
+            Ok(found) if is_it(&found) => self.remove(&path, found.size).map(|()| Some(found)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match removed {
+            // A consumer on this machine was first, maybe just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed,
+        }
+    }
+
+    /// Removes a file of `size` bytes.
+    fn remove(&self, path: &Path, size: u64) -> io::Result<()> {
+        match &self.quota {
+            Some(quota) => quota.leaves(size, || self.disk.remove(path)),
+            None => self.disk.remove(path),
+        }
+    }
+
+    /// Bytes of the file at `path`, if there is one.
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        match self.disk.status(path) {
+            Ok(found) => Ok(found.is_file.then_some(found.size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.flush.wait(|| self.disk.flush_folder(&self.path))
     }
 }

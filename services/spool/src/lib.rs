@@ -14,10 +14,12 @@ pub mod blocking;
 mod commit;
 mod disk;
 mod draft;
+mod expire;
 mod folder;
 mod lock;
 mod metrics;
 mod name;
+mod quota;
 mod read;
 mod spool;
 
@@ -25,8 +27,10 @@ pub use crate::{
     commit::CommitError,
     disk::{Disk, Identity, RealDisk, Space, Status},
     draft::Draft,
+    expire::Expired,
     folder::{Census, Folder},
     name::{EntryName, EntryNameError, RESERVED},
+    quota::{Claim, Limits, OverQuota, Quota},
     read::{Lease, Reader},
     spool::{Spool, SpoolError},
 };

@@ -5,13 +5,14 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     disk::{Disk, RealDisk},
     folder::Folder,
     lock::{Lock, LockError},
+    quota::{Limits, Quota},
 };
 
 /// A folder that this process alone holds, with all of its folders; or one
@@ -25,6 +26,8 @@ pub struct Spool<D: Disk = RealDisk> {
     /// Each folder once, because a folder knows its leases. The key is the
     /// path below the root, empty for the root.
     folders: Mutex<HashMap<PathBuf, Folder<D>>>,
+    /// What all folders hold together, where that is bounded.
+    quota: Option<Arc<Quota>>,
     _lock: Lock,
 }
 
@@ -54,13 +57,25 @@ impl Spool<RealDisk> {
         Self::open_on(RealDisk, root)
     }
 
+    /// The same, whose folders hold no more than `limits` together. What lies
+    /// there is counted by the first [`Quota::recount`]. Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open_within(root: &Path, limits: Limits) -> Result<Self, SpoolError> {
+        let mut spool = Self::locked(RealDisk, root, Lock::take)?;
+        spool.quota = limits.is_some().then(|| Quota::new(limits));
+        spool.folder("")?;
+        Ok(spool)
+    }
+
     /// Opens a folder that is there, and that other processes open so too.
     /// Only [`Spool::own`] is of use then. Blocks.
     ///
     /// # Errors
     /// [`SpoolError`]: a process that holds it alone is in the way, too.
     pub fn shared(root: &Path) -> Result<Self, SpoolError> {
-        Self::locked(RealDisk, root, Lock::share)
+        Self::shared_on(RealDisk, root)
     }
 }
 
@@ -74,6 +89,15 @@ impl<D: Disk + Clone> Spool<D> {
         let spool = Self::locked(disk, root, Lock::take)?;
         spool.folder("")?;
         Ok(spool)
+    }
+
+    /// [`Spool::shared`] on a disk of one's own, with the lock of
+    /// [`Spool::open_on`].
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn shared_on(disk: D, root: &Path) -> Result<Self, SpoolError> {
+        Self::locked(disk, root, Lock::share)
     }
 
     fn locked(disk: D, root: &Path, lock: fn(&Path) -> Result<Lock, LockError>) -> Result<Self, SpoolError> {
@@ -90,7 +114,12 @@ impl<D: Disk + Clone> Spool<D> {
             LockError::Held(holder) => SpoolError::Held(root.to_owned(), holder),
             LockError::Io(error) => failed(error),
         })?;
-        Ok(Self { disk, root: root.to_owned(), folders: Mutex::default(), _lock: lock })
+        Ok(Self { disk, root: root.to_owned(), folders: Mutex::default(), quota: None, _lock: lock })
+    }
+
+    /// What the folders may hold together, where that is bounded.
+    pub fn quota(&self) -> Option<&Arc<Quota>> {
+        self.quota.as_ref()
     }
 
     /// A folder at `below` under the root that nobody else uses, made now and
@@ -150,7 +179,7 @@ impl<D: Disk + Clone> Spool<D> {
         if let Some(folder) = folders.get(below) {
             return Ok(folder.clone());
         }
-        let folder = Folder::on(self.disk.clone(), &self.root, below);
+        let folder = Folder::within(self.disk.clone(), &self.root, below, self.quota.clone());
         folder.sweep().map_err(|error| SpoolError::Io(folder.path().to_owned(), error))?;
         folders.insert(below.to_owned(), folder.clone());
         Ok(folder)

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
-use spool::{CommitError, EntryName, Folder, Spool, SpoolError};
+use spool::{CommitError, EntryName, Folder, Limits, Spool, SpoolError};
 use tempfile::TempDir;
 
 fn name(name: &str) -> EntryName {
@@ -244,4 +249,79 @@ async fn a_root_that_is_gone_is_not_made_again() {
     assert!(store(&lazy, "a.data", b"hello").await.is_err());
     assert!(store(&Folder::shared(&root, "md5"), "a.data", b"hello").await.is_err());
     assert!(!root.exists());
+}
+
+fn bounded(files: u64, bytes: u64) -> (TempDir, Spool, Folder) {
+    let home = tempfile::tempdir().unwrap();
+    let limits = Limits { files: Some(files), bytes: Some(bytes) };
+    let spool = Spool::open_within(home.path(), limits).unwrap();
+    let folder = spool.folder("").unwrap();
+    (home, spool, folder)
+}
+
+async fn store_within(spool: &Spool, folder: &Folder, file: &str, content: &[u8]) -> Result<(), CommitError> {
+    let claim = spool.quota().unwrap().claim(content.len() as u64);
+    let claim = claim.map_err(|over| io::Error::new(io::ErrorKind::QuotaExceeded, over))?;
+    folder.draft().with_claim(Some(claim)).commit(content.to_vec(), &name(file), true).await
+}
+
+#[tokio::test]
+async fn a_spool_holds_no_more_than_its_quota_and_what_leaves_makes_room() {
+    let (home, spool, folder) = bounded(3, 100);
+    store_within(&spool, &folder, "a", &[1; 60]).await.unwrap();
+    store_within(&spool, &folder, "a", &[1; 40]).await.unwrap();
+    store_within(&spool, &folder, "b", &[2; 60]).await.unwrap();
+    assert!(store_within(&spool, &folder, "c", &[3]).await.is_err());
+    folder.lease(&name("b")).await.unwrap().unwrap().remove().await.unwrap();
+    store_within(&spool, &folder, "c", &[3; 60]).await.unwrap();
+    assert_eq!(on_disk(home.path()), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_file_that_grows_beyond_the_quota_vanishes() {
+    let (home, spool, folder) = bounded(3, 100);
+    let mut draft = folder.draft().with_claim(Some(spool.quota().unwrap().claim(10).unwrap()));
+    draft.write(vec![1; 90]).await.unwrap();
+    assert_eq!(draft.write(vec![1; 11]).await.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+    drop(draft);
+    store_within(&spool, &folder, "a", &[1; 100]).await.unwrap();
+    assert_eq!(fs::read(home.path().join("a")).unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn a_file_expires_unless_it_is_young_offered_replaced_or_the_spools_own() {
+    let (home, _spool, folder) = spool();
+    let old = SystemTime::now() - Duration::from_secs(100);
+    for file in ["old", "older", "leased", "replaced", ".tentacle~part-1", "young"] {
+        fs::write(home.path().join(file), file).unwrap();
+        if file != "young" {
+            let age = old - Duration::from_secs(if file == "older" { 100 } else { 0 });
+            File::options().write(true).open(home.path().join(file)).unwrap().set_modified(age).unwrap();
+        }
+    }
+    fs::create_dir(home.path().join("folder")).unwrap();
+    File::open(home.path().join("folder")).unwrap().set_modified(old).unwrap();
+    let lease = folder.lease(&name("leased")).await.unwrap().unwrap();
+    folder.draft().commit(b"new".to_vec(), &name("replaced"), true).await.unwrap();
+    let before = old + Duration::from_secs(1);
+    let expired = folder.expire(before, 100).unwrap();
+    assert_eq!((expired.files, expired.bytes, expired.has_more), (2, 8, false));
+    assert!(expired.oldest.unwrap() < old);
+    assert_eq!(on_disk(home.path()), [".tentacle~part-1", "folder", "leased", "replaced", "young"]);
+    drop(lease);
+    assert_eq!(folder.expire(before, 100).unwrap().files, 1);
+    assert_eq!(on_disk(home.path()), [".tentacle~part-1", "folder", "replaced", "young"]);
+}
+
+#[tokio::test]
+async fn so_many_files_expire_at_a_time() {
+    let (home, _spool, folder) = spool();
+    for file in ["a", "b", "c"] {
+        fs::write(home.path().join(file), "").unwrap();
+    }
+    let soon = SystemTime::now() + Duration::from_secs(100);
+    let first = folder.expire(soon, 2).unwrap();
+    assert_eq!((first.files, first.has_more), (2, true));
+    let second = folder.expire(soon, 2).unwrap();
+    assert_eq!((second.files, second.has_more), (1, false));
 }

@@ -76,7 +76,7 @@ impl Orphans {
         let known: BTreeSet<_> = state.homes.keys().copied().collect();
         let found = spawn_blocking(move || {
             let mut found = Vec::new();
-            for home in incoming.homes(&source).into_iter().filter(|home| !homes.contains(home)) {
+            for home in incoming.homes(&source)?.into_iter().filter(|home| !homes.contains(home)) {
                 if incoming.forget_if_empty(&source, home) {
                     continue;
                 }

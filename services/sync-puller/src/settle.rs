@@ -10,13 +10,17 @@ use std::{collections::HashSet, time::SystemTime};
 use bytes::Bytes;
 use opentelemetry::{Context, KeyValue};
 use runtime::telemetry::{is_tracing, journey::Journey};
+use spool::Disk;
 
 use crate::destination::{DestinationError, Intake};
 
 /// Publishes what is staged and not listed; one that cannot be published does
 /// not keep back the others. Nothing may be under way from the source into
 /// `intake`.
-pub(crate) async fn publish_forgotten(intake: &Intake, listed: &[Bytes]) -> Result<(), DestinationError> {
+pub(crate) async fn publish_forgotten<D: Disk>(
+    intake: &Intake<D>,
+    listed: &[Bytes],
+) -> Result<(), DestinationError> {
     let staged = intake.staged().await?;
     if staged.is_empty() {
         return Ok(());

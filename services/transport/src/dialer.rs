@@ -37,6 +37,9 @@ pub enum AddressError {
     /// Blanks or control characters.
     #[error("a host holds no blanks (write HOST, HOST:PORT or [IPv6]:PORT)")]
     Blank,
+    /// Brackets that are not around all of the host.
+    #[error("brackets go around an address of IPv6 (write HOST, HOST:PORT or [IPv6]:PORT)")]
+    Bracket,
     /// The port is no number from 1 to 65535.
     #[error("the port must be a number from 1 to 65535")]
     Port,
@@ -197,6 +200,10 @@ impl Address {
         if host.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(AddressError::Blank);
         }
+        // Written, it would read as another one.
+        if host.contains(['[', ']']) {
+            return Err(AddressError::Bracket);
+        }
         Ok(Self { host: host.to_owned(), port })
     }
 }
@@ -250,6 +257,17 @@ mod tests {
         }
         for wrong in ["", ":1", "a:0", "a:65536", "a:x", "[::1]x", "[::1]:", "a b", "[]"] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_a_bracket_that_is_not_closed_is_refused() {
+        for wrong in ["10::1]:5", "[::1", "a]", "[[::1]:1"] {
+            assert_eq!(
+                wrong.parse::<Address>().unwrap_err().to_string().split(' ').next(),
+                Some("brackets"),
+                "{wrong}"
+            );
         }
     }
 

@@ -129,6 +129,9 @@ const RETRIES: &str = "a whole number from 0 to 1000 is needed";
 const CONNECTIONS: &str = "a whole number from 1 to 1000000 is needed";
 const SIZES: &str = "bytes from 1 to 18446744073709551615 are needed";
 const RESERVES: &str = "bytes from 0 to 18446744073709551615 are needed";
+const FILES: &str = "a whole number from 0 to 18446744073709551615 is needed";
+const PER_ADDRESS: &str = "a whole number from 0 to 1000000 is needed";
+const AGES: &str = "an age is a whole number from 1, with s, m, h or d behind it";
 const HTTP: &str = "such as 0.0.0.0:8080 or [::]:8080 (port 0 takes a free one)";
 const BLOCKS: &str = "bytes from 512 to 1048576 are needed";
 
@@ -167,6 +170,12 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["--http-addr", "192.0.2.1:0"], &["--http-addr: 192.0.2.1:0", "it is not an address of this machine"]),
     (&["--reserve-space", "1%"], &["--reserve-space", r#""1%""#, RESERVES]),
     (&["--reserve-space", "-1"], &["--reserve-space", r#""-1""#, RESERVES]),
+    (&["--spool-max-bytes", "much"], &["--spool-max-bytes", r#""much""#, RESERVES]),
+    (&["--spool-max-files", "1k"], &["--spool-max-files", r#""1k""#, FILES]),
+    (&["--expire", "7d"], &["--expire", r#""7d""#, "such as conf=7d or .=12h"]),
+    (&["--expire", "conf=7d"], &["--expire", r#""conf=7d""#, "no filter (-i) has this folder"]),
+    (&["--expire", ".=7"], &["--expire", r#"".=7""#, AGES]),
+    (&["--max-connections-per-address", "-1"], &["--max-connections-per-address", r#""-1""#, PER_ADDRESS]),
     (&["--password-file", "/missing"], &["--password-file", "/missing", "No such file"]),
     (&["-x", ""], &["-x/--password"]),
     (&["-Z"], &["-Z", "no such option", "--help"]),
@@ -185,6 +194,10 @@ const VARIABLES: &[(&str, &str, &[&str])] = &[
     ("TENTACLE_BLOCK_SIZE", "1", &[BLOCKS]),
     ("TENTACLE_HTTP_ADDR", ":8080", &[HTTP]),
     ("TENTACLE_RESERVE_SPACE", "much", &[RESERVES]),
+    ("TENTACLE_SPOOL_MAX_BYTES", "-1", &[RESERVES]),
+    ("TENTACLE_SPOOL_MAX_FILES", "many", &[FILES]),
+    ("TENTACLE_EXPIRE", ".=0d", &[AGES]),
+    ("TENTACLE_MAX_CONNECTIONS_PER_ADDRESS", "x", &[PER_ADDRESS]),
     ("TENTACLE_LOG_FORMAT", "xml", &["allowed are auto, human, json"]),
     ("TENTACLE_FILTERS", "(:conf", &["the pattern is not valid"]),
     ("TENTACLE_CONFIG", "/missing", &["No such file"]),
@@ -213,6 +226,10 @@ const TOKENS: &[(&str, &str, &[&str])] = &[
     ("block_size", "0", &[BLOCKS]),
     ("http_addr", "0.0.0.0", &[HTTP]),
     ("reserve_space", "-1", &[RESERVES]),
+    ("spool_max_bytes", "x", &[RESERVES]),
+    ("spool_max_files", "-1", &[FILES]),
+    ("expire", "md5=7d", &["no filter (-i) has this folder"]),
+    ("max_connections_per_address", "1000001", &[PER_ADDRESS]),
 ];
 
 const NOT_YET: &[(&[&str], &[&str])] = &[

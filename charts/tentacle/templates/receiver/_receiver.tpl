@@ -6,6 +6,9 @@
   (list "overwrite" $v.overwrite)
   (list "filters" (join ";" $v.filters))
   (list "max-size" $v.maxSize)
+  (list "spool-max-bytes" (default "" $v.spoolMaxBytes))
+  (list "spool-max-files" (default "" $v.spoolMaxFiles))
+  (list "expire" $v.expire)
   (list "invalid-chars" $v.invalidChars)
   (list "block-size" $v.blockSize))) }}
 {{- include "tentacle.variables.listening" . }}

@@ -11,8 +11,9 @@ use runtime::telemetry::journey::Passing;
 use spool::CommitError;
 
 use crate::{
+    quota::NotAdmitted,
     session::{Session, SessionEnd},
-    site::{Place, said_to_peer},
+    site::{Place, Room, said_to_peer},
 };
 
 /// Answers the offer, takes the body, and confirms when the file is on the
@@ -36,18 +37,17 @@ pub(crate) async fn run(session: &mut Session, name: &[u8], size: u64, form: For
             }
         }
     }
-    let _admitted = match session.site.reserve.admit(size).await {
-        Ok(admitted) => admitted,
+    let room = match session.site.admit(&place, size).await {
+        Ok(room) => room,
         Err(why) => {
-            let full = said_to_peer(&io::ErrorKind::StorageFull.into());
-            return session.refuse(verb, name, Refusal::Other(full.into()), &why).await;
+            return session.refuse(verb, name, Refusal::Other(why.said_to_peer().into()), &why).await;
         }
     };
     session.connection.write_reply(&Reply::Ok(verb)).await?;
     session.connection.begin_body(size);
     let stored = match form {
-        Form::Plain => store(session, &place, size).await,
-        Form::Zip => store_unpacked(session, &place, size).await,
+        Form::Plain => store(session, &place, size, room).await,
+        Form::Zip => store_unpacked(session, &place, size, room).await,
     };
     match stored {
         Ok((bytes, passing)) => {
@@ -83,8 +83,10 @@ enum NotStored {
     Empty,
     #[error("the name was taken while the body came")]
     Exists,
+    #[error(transparent)]
+    Over(NotAdmitted),
     #[error("the disk: {0}")]
-    Disk(#[from] io::Error),
+    Disk(io::Error),
 }
 
 impl NotStored {
@@ -92,6 +94,7 @@ impl NotStored {
         match self {
             Self::Archive(_) | Self::Empty | Self::Connection(_) => Refusal::Unsaid,
             Self::Exists => Refusal::Exists,
+            Self::Over(_) => Refusal::Other(said_to_peer(&io::ErrorKind::QuotaExceeded.into()).into()),
             Self::Disk(error) => Refusal::Other(said_to_peer(error).into()),
         }
     }
@@ -101,17 +104,33 @@ impl From<CommitError> for NotStored {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Exists => Self::Exists,
-            CommitError::Io(error) => Self::Disk(error),
+            CommitError::Io(error) => error.into(),
         }
     }
 }
 
-async fn store(session: &mut Session, place: &Place, size: u64) -> Result<(u64, Passing), NotStored> {
+impl From<io::Error> for NotStored {
+    fn from(error: io::Error) -> Self {
+        // An archive that unpacks to more than there is room for, or a file
+        // whose name stood for another that is gone by now.
+        match error.downcast() {
+            Ok(over) => Self::Over(NotAdmitted::over(over)),
+            Err(error) => Self::Disk(error),
+        }
+    }
+}
+
+async fn store(
+    session: &mut Session,
+    place: &Place,
+    size: u64,
+    mut room: Room,
+) -> Result<(u64, Passing), NotStored> {
     let mut passing = Passing::begin();
-    let mut draft = place.folder.draft();
+    let mut draft = place.folder.draft().with_claim(room.claim.take());
     // One is filled while the other is written.
-    let room = session.site.buffers.take(piece_size(size).saturating_mul(2));
-    let mut piece = Vec::with_capacity(room.bytes().div_ceil(2));
+    let buffers = session.site.buffers.take(piece_size(size).saturating_mul(2));
+    let mut piece = Vec::with_capacity(buffers.bytes().div_ceil(2));
     loop {
         while session.connection.body_left() > 0 && piece.len() < piece.capacity() {
             session.connection.read_body(&mut piece).await?;
@@ -129,12 +148,13 @@ async fn store_unpacked(
     session: &mut Session,
     place: &Place,
     size: u64,
+    mut room: Room,
 ) -> Result<(u64, Passing), NotStored> {
     let mut passing = Passing::begin();
-    let mut draft = place.folder.draft();
+    let mut draft = place.folder.draft().with_claim(room.claim.take());
     let mut unpacker = Unpacker::new(session.site.max_size.saturating_mul(MAX_EXPANSION));
-    let room = session.site.buffers.take(3 * PIECE.min(piece_size(size)));
-    let piece = room.bytes().div_ceil(3);
+    let buffers = session.site.buffers.take(3 * PIECE.min(piece_size(size)));
+    let piece = buffers.bytes().div_ceil(3);
     let mut packed = Vec::with_capacity(piece);
     let mut plain = Vec::with_capacity(piece);
     while session.connection.read_body(&mut packed).await? > 0 {

@@ -7,7 +7,8 @@ use clap::{Arg, value_parser};
 use super::values::{self, port, seconds};
 use super::{Layers, OptionError, switch, value};
 
-/// Where and how a service listens: `addresses`, `port`, `max-connections`, `daemon` and `config`.
+/// Where and how a service listens: `addresses`, `port`, `max-connections`, `max-connections-per-address`,
+/// `daemon` and `config`.
 pub fn listening() -> Vec<Arg> {
     vec![
         value(
@@ -21,9 +22,16 @@ pub fn listening() -> Vec<Arg> {
             "max-connections",
             'c',
             "NUMBER",
-            "Serve so many connections at once; more wait [default: 1024]",
+            "Serve so many connections at once; more wait, and addresses take turns [default: 1024]",
         )
         .value_parser(values::count(1..=1_000_000)),
+        value(
+            "max-connections-per-address",
+            None,
+            "NUMBER",
+            "Of one address (of IPv6: a network of /64), refuse more than so many connections; 0 for no bound [default: 0]",
+        )
+        .value_parser(values::count(0..=1_000_000)),
         switch("daemon", 'd', "Go to the background, and return once connections are accepted"),
         value("config", 'F', "FILE", "Read the tokens of this tentacle_server.conf")
             .value_parser(values::existing_file()),
@@ -110,6 +118,12 @@ fn file(id: &'static str, help: &'static str) -> Arg {
 /// `directory`, the folder of files.
 pub fn directory() -> Arg {
     value("directory", 's', "DIR", "Keep the files in this folder").value_parser(value_parser!(PathBuf))
+}
+
+/// Connections at once of one address; none where `max-connections-per-address` says 0, or nothing.
+pub fn connections_per_address(layers: &Layers) -> Option<usize> {
+    let most = *layers.get::<u64>("max-connections-per-address")?;
+    usize::try_from(most).ok().filter(|&most| most > 0)
 }
 
 /// The list of `addresses`; all of IPv4 where none is given.

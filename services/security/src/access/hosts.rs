@@ -16,7 +16,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use wildmatch::WildMatch;
 
-use super::{canonical, names::Names};
+use super::{canonical, names::Names, with_length};
 
 /// Where both files are, and what they call this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +151,25 @@ impl HostsFiles {
     }
 }
 
+/// Whether files of these texts let a client of this address and name in: what
+/// fuzzing tries, without files and a resolver.
+///
+/// # Errors
+/// The line that is wrong, and why.
+#[doc(hidden)]
+pub async fn admits(
+    allow: &str,
+    deny: &str,
+    daemon: &str,
+    address: IpAddr,
+    name: Option<&str>,
+) -> Result<bool, String> {
+    let read = |text| parse(text, daemon).map_err(|(line, why)| format!("line {line}: {why}"));
+    let files = HostsFiles { allow: read(allow)?, deny: read(deny)? };
+    let name = name.map(str::to_lowercase);
+    Ok(files.admit(address.to_canonical(), &Names::by(move |_| name.clone())).await)
+}
+
 fn read(path: &Path, is_needed: bool, daemon: &str) -> Result<Vec<Clients>, String> {
     let text = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_needed => return Ok(Vec::new()),
@@ -269,7 +288,7 @@ fn client(word: &str) -> Result<Pattern, String> {
             let network = Ipv4Net::with_netmask(address, mask);
             return network.map(|network| Pattern::Network(network.into())).map_err(|_| unknown());
         }
-        let network = format!("{address}/{mask}").parse().ok().and_then(canonical);
+        let network = with_length(address, mask).and_then(canonical);
         return network.map(Pattern::Network).ok_or_else(unknown);
     }
     let bare = word.trim_start_matches('[').trim_end_matches(']');

@@ -5,6 +5,11 @@
 //! forgotten it: a consumer removes what it has read, so a file that was
 //! published and then came once more would be read twice.
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -16,7 +21,7 @@ use std::{
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use spool::{CommitError, Draft, EntryName, Folder, RESERVED, Reader, Spool};
+use spool::{CommitError, Disk, Draft, EntryName, Folder, RESERVED, Reader, RealDisk, Spool};
 use transport::Address;
 
 use super::{DestinationError, Digest, beside};
@@ -24,9 +29,10 @@ use crate::lookup::Home;
 
 /// The folder that a consumer empties.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct Incoming<D: Disk = RealDisk> {
+    disk: D,
     path: PathBuf,
-    staging: Spool,
+    staging: Spool<D>,
     overwrite: bool,
     /// A number by chance.
     process: u64,
@@ -44,10 +50,10 @@ pub(crate) enum Stagers {
 }
 
 /// One folder of one source, on its way into the incoming folder.
-#[derive(Clone, Debug)]
-pub(crate) struct Intake {
-    staged: Folder,
-    published: Folder,
+#[derive(Debug)]
+pub(crate) struct Intake<D: Disk = RealDisk> {
+    staged: Folder<D>,
+    published: Folder<D>,
     overwrite: bool,
     /// Whether something may be staged: an idle source costs no look at the
     /// disk.
@@ -62,55 +68,21 @@ impl Incoming {
         })?;
         anyhow::ensure!(found.is_dir(), "incoming folder {}: is not a directory", path.display());
         let staging = path.join(format!("{RESERVED}sync"));
-        // The staging folder must survive a power cut as its files do.
         let made = match std::fs::create_dir(&staging) {
-            Ok(()) => std::fs::File::open(path).and_then(|incoming| incoming.sync_all()),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+            made => made,
         };
-        made.with_context(|| {
+        // The staging folder must survive a power cut as its files do. Who
+        // made it may have been killed before that was sure.
+        let kept = made.and_then(|()| RealDisk.flush_folder(path));
+        kept.with_context(|| {
             format!("incoming folder {}: the service must be able to create files in it", path.display())
         })?;
         let staging = match stagers {
             Stagers::One => Spool::open(&staging),
             Stagers::Several => Spool::shared(&staging),
         };
-        let staging = staging.context("incoming folder")?;
-        let (process, taken) = (fastrand::u64(..), AtomicU64::new(0));
-        Ok(Self { path: path.to_owned(), staging, overwrite, process, taken })
-    }
-
-    /// The ways of the files of `folders` (empty: the root) of one of a
-    /// source's buffers. What is staged for it comes along, whoever staged it;
-    /// who did, and still runs, can neither stage nor publish any more. Blocks.
-    pub(crate) fn take_over(
-        &self,
-        source: &Address,
-        home: Home,
-        folders: &[String],
-    ) -> anyhow::Result<Vec<Intake>> {
-        let source = encoded(&source.to_string());
-        let taken = format!("{source}/{}{HELD_BY}{}", buffer(home), self.token());
-        for (found, of) in self.staged_for(&source) {
-            if of == home {
-                match self.staging.take(format!("{source}/{found}"), &taken) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    moved => moved.with_context(|| format!("incoming folder: {source}/{found}"))?,
-                }
-            }
-        }
-        let intake = |folder: &String| {
-            let staged =
-                self.staging.own(format!("{taken}/{}", folder_name(folder))).context("incoming folder")?;
-            let published = Folder::shared(&self.path, folder);
-            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use: Arc::new(true.into()) })
-        };
-        folders.iter().map(intake).collect()
-    }
-
-    /// The buffers of a source for which something is or was staged. Blocks.
-    pub(crate) fn homes(&self, source: &Address) -> BTreeSet<Home> {
-        self.staged_for(&encoded(&source.to_string())).map(|(_, home)| home).collect()
+        Ok(Self::on(RealDisk, path, staging.context("incoming folder")?, overwrite))
     }
 
     /// Removes what is left of a buffer for which nothing is staged, nor will
@@ -118,7 +90,8 @@ impl Incoming {
     pub(crate) fn forget_if_empty(&self, source: &Address, home: Home) -> bool {
         let source = encoded(&source.to_string());
         let mut is_gone = true;
-        for (found, _) in self.staged_for(&source).filter(|(_, of)| *of == home) {
+        let Ok(found) = self.staged_for(&source) else { return false };
+        for (found, _) in found.filter(|(_, of)| *of == home) {
             let found = self.staging_path().join(&source).join(found);
             for folder in entries(&found) {
                 // Fails where a file is in it.
@@ -127,23 +100,6 @@ impl Incoming {
             is_gone &= std::fs::remove_dir(found).is_ok();
         }
         is_gone
-    }
-
-    /// What there is below a source's folder, and of which of its buffers.
-    fn staged_for(&self, source: &str) -> impl Iterator<Item = (String, Home)> {
-        entries(&self.staging_path().join(source)).into_iter().filter_map(|path| {
-            let name = path.file_name()?.to_str()?;
-            Some((name.to_owned(), home_of(name)?))
-        })
-    }
-
-    /// Differs each time, and from those of other processes.
-    fn token(&self) -> String {
-        format!("{:016x}-{}", self.process, self.taken.fetch_add(1, Relaxed))
-    }
-
-    fn staging_path(&self) -> PathBuf {
-        self.path.join(format!("{RESERVED}sync"))
     }
 
     /// Whether the folder takes files.
@@ -176,9 +132,75 @@ impl Incoming {
     }
 }
 
-impl Intake {
+impl<D: Disk + Clone> Incoming<D> {
+    fn on(disk: D, path: &Path, staging: Spool<D>, overwrite: bool) -> Self {
+        let (process, taken) = (fastrand::u64(..), AtomicU64::new(0));
+        Self { disk, path: path.to_owned(), staging, overwrite, process, taken }
+    }
+
+    /// The ways of the files of `folders` (empty: the root) of one of a
+    /// source's buffers. What is staged for it comes along, whoever staged it;
+    /// who did, and still runs, can neither stage nor publish any more. Blocks.
+    pub(crate) fn take_over(
+        &self,
+        source: &Address,
+        home: Home,
+        folders: &[String],
+    ) -> anyhow::Result<Vec<Intake<D>>> {
+        let source = encoded(&source.to_string());
+        let taken = format!("{source}/{}{HELD_BY}{}", buffer(home), self.token());
+        for (found, of) in self.staged_for(&source)? {
+            if of == home {
+                match self.staging.take(format!("{source}/{found}"), &taken) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    moved => moved.with_context(|| format!("incoming folder: {source}/{found}"))?,
+                }
+            }
+        }
+        let intake = |folder: &String| {
+            let staged =
+                self.staging.own(format!("{taken}/{}", folder_name(folder))).context("incoming folder")?;
+            let published = Folder::shared_on(self.disk.clone(), &self.path, folder);
+            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use: Arc::new(true.into()) })
+        };
+        folders.iter().map(intake).collect()
+    }
+
+    /// The buffers of a source for which something is or was staged. Blocks.
+    pub(crate) fn homes(&self, source: &Address) -> anyhow::Result<BTreeSet<Home>> {
+        Ok(self.staged_for(&encoded(&source.to_string()))?.map(|(_, home)| home).collect())
+    }
+
+    /// What there is below a source's folder, and of which of its buffers.
+    /// What is overlooked would be fetched once more, and published twice.
+    fn staged_for(&self, source: &str) -> anyhow::Result<impl Iterator<Item = (String, Home)> + use<D>> {
+        let mut found = Vec::new();
+        let path = self.staging_path().join(source);
+        let listed = self.disk.list(&path, &mut |name| {
+            let name = name.to_str();
+            found.extend(name.and_then(|name| Some((name.to_owned(), home_of(name)?))));
+        });
+        match listed {
+            // Nothing was staged yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            listed => listed.with_context(|| format!("incoming folder: {}", path.display()))?,
+        }
+        Ok(found.into_iter())
+    }
+
+    /// Differs each time, and from those of other processes.
+    fn token(&self) -> String {
+        format!("{:016x}-{}", self.process, self.taken.fetch_add(1, Relaxed))
+    }
+
+    fn staging_path(&self) -> PathBuf {
+        self.path.join(format!("{RESERVED}sync"))
+    }
+}
+
+impl<D: Disk> Intake<D> {
     /// A file to be staged.
-    pub(crate) fn draft(&self) -> Draft {
+    pub(crate) fn draft(&self) -> Draft<D> {
         self.staged.draft()
     }
 
@@ -200,7 +222,7 @@ impl Intake {
     /// the source has forgotten the staged one, which is published.
     pub(crate) async fn stage(
         &self,
-        draft: Draft,
+        draft: Draft<D>,
         last: Vec<u8>,
         digest: &Digest,
         name: &EntryName,
@@ -311,7 +333,18 @@ impl Intake {
     }
 }
 
-async fn digest_of_file(mut reader: Reader) -> std::io::Result<Digest> {
+impl<D: Disk> Clone for Intake<D> {
+    fn clone(&self) -> Self {
+        Self {
+            staged: self.staged.clone(),
+            published: self.published.clone(),
+            overwrite: self.overwrite,
+            in_use: Arc::clone(&self.in_use),
+        }
+    }
+}
+
+async fn digest_of_file<D: Disk>(mut reader: Reader<D>) -> std::io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut piece = reader.next(Vec::new()).await?;
     while !piece.is_empty() {
@@ -364,65 +397,4 @@ fn encoded(text: &str) -> String {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn pullers() -> (TempDir, Incoming, Incoming) {
-        let folder = TempDir::new().unwrap();
-        let open = || Incoming::open(folder.path(), false, Stagers::Several).unwrap();
-        let (one, other) = (open(), open());
-        (folder, one, other)
-    }
-
-    fn take(incoming: &Incoming) -> Intake {
-        let source = "ship7".parse().unwrap();
-        incoming.take_over(&source, Home::Only, &[String::new()]).unwrap().remove(0)
-    }
-
-    fn name(name: &str) -> EntryName {
-        EntryName::new(name.as_bytes()).unwrap()
-    }
-
-    async fn stage(intake: &Intake, file: &str) -> Result<(), DestinationError> {
-        let digest = Sha256::digest(file).into();
-        intake.stage(intake.draft(), file.as_bytes().to_vec(), &digest, &name(file)).await
-    }
-
-    #[tokio::test]
-    async fn who_lost_a_source_can_neither_stage_nor_publish() {
-        let (folder, one, other) = pullers();
-        let lost = take(&one);
-        stage(&lost, "a.data").await.unwrap();
-        let taken = take(&other);
-        assert_eq!(taken.staged().await.unwrap(), [name("a.data")], "it is settled by who has it now");
-        assert!(stage(&lost, "b.data").await.is_err());
-        assert!(lost.publish(&name("a.data")).await.is_err());
-        assert!(lost.staged().await.is_err());
-        taken.publish(&name("a.data")).await.unwrap();
-        stage(&taken, "b.data").await.unwrap();
-        assert!(folder.path().join("a.data").exists() && !folder.path().join("b.data").exists());
-        // It may come back to the first one.
-        assert_eq!(take(&one).staged().await.unwrap(), [name("b.data")]);
-        assert_eq!(one.homes(&"ship7".parse().unwrap()), [Home::Only].into());
-    }
-
-    #[tokio::test]
-    async fn what_two_have_staged_comes_together() {
-        let (folder, one, _) = pullers();
-        for (holder, file, content) in [("1", "a", "a"), ("2", "a", "other"), ("2", "b", "b")] {
-            let held = folder.path().join(format!(".tentacle~sync/ship7%3A41121/buffer~{holder}/files"));
-            std::fs::create_dir_all(&held).unwrap();
-            std::fs::write(held.join(file), content).unwrap();
-        }
-        let mut staged = take(&one).staged().await.unwrap();
-        staged.sort();
-        assert_eq!(staged, [name("a"), name("b")]);
-        let left = || one.staged_for("ship7%3A41121").count();
-        assert_eq!(left(), 2, "what has no place beside the other stays");
-    }
 }

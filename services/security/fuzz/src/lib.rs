@@ -1,0 +1,5 @@
+//! What each target does with its input. The tests of the crate replay the
+//! kept inputs through the same.
+
+pub mod allow;
+pub mod hosts;

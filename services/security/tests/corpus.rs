@@ -1,0 +1,31 @@
+//! The inputs that are kept for fuzzing are taken as they are while fuzzing.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
+
+use std::{fs, path::Path};
+
+#[path = "../fuzz/src/lib.rs"]
+mod bodies;
+
+#[test]
+fn a_client_is_let_in_by_one_file_or_not_kept_out_by_the_other() {
+    replay("hosts", bodies::hosts::run);
+}
+
+#[test]
+fn networks_let_in_whom_they_name_and_nobody_else() {
+    replay("allow", bodies::allow::run);
+}
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut inputs = 0;
+    for input in fs::read_dir(&corpus).unwrap() {
+        let input = input.unwrap().path();
+        println!("{}", input.display());
+        run(&fs::read(&input).unwrap());
+        inputs += 1;
+    }
+    assert!(inputs > 0, "{}: no input", corpus.display());
+}

@@ -1,0 +1,6 @@
+//! What each target does with its input. The tests of the crate replay the
+//! kept inputs through the same.
+
+pub mod pandora_server_conf;
+mod said;
+pub mod sources;

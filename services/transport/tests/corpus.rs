@@ -1,0 +1,73 @@
+//! The inputs that are kept for fuzzing are taken as they are while fuzzing.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
+
+use std::{fs, path::Path};
+
+#[path = "../fuzz/src/lib.rs"]
+mod bodies;
+
+#[test]
+fn an_address_is_written_as_it_reads() {
+    replay("addresses", bodies::addresses::run);
+}
+
+#[test]
+fn a_proxy_header_says_the_same_in_any_pieces() {
+    replay("proxy_headers", bodies::proxy_headers::run);
+}
+
+#[test]
+fn no_certificate_is_taken_that_nobody_made() {
+    replay("certificates", bodies::certificates::run);
+}
+
+#[test]
+fn those_that_the_authority_made_are_taken() {
+    for (input, taken) in [
+        ("named", true),
+        ("common", true),
+        ("v1", true),
+        ("own", true),
+        ("below", true),
+        ("common_by_sans", true),
+        ("client", false),
+        ("expired", false),
+        ("rsa", false),
+        ("of_client_named", true),
+        ("of_client_v1", true),
+        ("of_client_client", true),
+        ("of_client_below", true),
+        ("of_client_expired", false),
+        ("ec", false),
+    ] {
+        let chain = fs::read(corpus("certificates").join(input)).unwrap();
+        assert_eq!(bodies::certificates::is_taken(&chain), taken, "{input}");
+    }
+}
+
+#[test]
+fn pem_that_is_damaged_is_refused_in_a_line() {
+    replay("pem", bodies::pem::run);
+}
+
+#[test]
+fn a_key_that_is_damaged_is_refused_in_a_line() {
+    replay("keys", bodies::keys::run);
+}
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let mut inputs = 0;
+    for input in fs::read_dir(corpus(target)).unwrap() {
+        let input = input.unwrap().path();
+        println!("{}", input.display());
+        run(&fs::read(&input).unwrap());
+        inputs += 1;
+    }
+    assert!(inputs > 0, "{target}: no input");
+}
+
+fn corpus(target: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+}
