@@ -67,11 +67,11 @@ fn a_hundred_senders(option: [&str; 2], is_within: impl Fn(u64, u64) -> bool + S
         });
         scope.spawn(|| {
             let mut peer = receiver.connect();
-            for _ in 0..rounds * 10 {
-                let names = peer.list("");
-                let Some(name) = names.iter().find(|name| name.ends_with(".data")) else { continue };
-                peer.fetch("MV", name);
-                fetched.lock().unwrap().insert(name.clone());
+            while !done.load(SeqCst) {
+                for name in peer.list("").into_iter().filter(|name| name.ends_with(".data")).take(20) {
+                    peer.fetch("MV", &name);
+                    fetched.lock().unwrap().insert(name);
+                }
             }
             peer.quit();
         });
