@@ -152,9 +152,9 @@ impl Field {
 
     fn ask(&mut self, who: usize, mut wire: Wire, lease: Option<Lease>, turn: &Turn) -> Result<(), String> {
         match &turn.ask {
-            Ask::Send { name, body } => {
+            Ask::Send { name, body, at_once } => {
                 self.model.settle(lease);
-                self.offer(who, wire, name, body)
+                self.offer(who, wire, name, body, *at_once)
             }
             Ask::Receive { name, packed } => {
                 self.model.settle(lease);
@@ -197,7 +197,14 @@ impl Field {
         }
     }
 
-    fn offer(&mut self, who: usize, mut wire: Wire, name: &[u8], body: &Body) -> Result<(), String> {
+    fn offer(
+        &mut self,
+        who: usize,
+        mut wire: Wire,
+        name: &[u8],
+        body: &Body,
+        at_once: bool,
+    ) -> Result<(), String> {
         let (verb, bytes, content) = match body {
             Body::Plain { size, fill } => ("SEND", filled(*size, *fill), Some(filled(*size, *fill))),
             Body::Packed { size, fill } => {
@@ -211,7 +218,6 @@ impl Field {
             Body::TooBig(size) => (*size).to_owned(),
             _ => bytes.len().to_string(),
         };
-        self.say(who, &mut wire, &[verb.as_bytes(), b" <", name, b"> SIZE ", size.as_bytes()].concat())?;
         let refusal = if !is_name(name) {
             Some("invalid file name")
         } else if matches!(body, Body::TooBig(_)) {
@@ -221,6 +227,12 @@ impl Field {
         } else {
             None
         };
+        self.say(who, &mut wire, &[verb.as_bytes(), b" <", name, b"> SIZE ", size.as_bytes()].concat())?;
+        let sent = if at_once && refusal.is_none() { bytes.len() } else { 0 };
+        if sent > 0 {
+            self.tell(format!("{who}: the body's {sent} bytes at once"));
+            wire.send(&bytes)?;
+        }
         match refusal {
             Some(why) => {
                 self.hear(&mut wire, &format!("{verb} ERR ({why})"))?;
@@ -229,6 +241,9 @@ impl Field {
             None => {
                 self.hear(&mut wire, &format!("{verb} OK"))?;
                 let offer = Offer { verb, name: name.to_vec(), bytes, content };
+                if sent > 0 {
+                    return self.send_on(who, wire, offer, sent, GoesOn::Whole);
+                }
                 self.clients[who] = State::Sending(wire, offer, 0);
             }
         }
@@ -246,8 +261,10 @@ impl Field {
         let rest = &offer.bytes[sent..];
         match goes_on {
             GoesOn::Whole | GoesOn::Declines | GoesOn::Mumbles => {
-                self.tell(format!("{who}: the body's {} bytes to its end", rest.len()));
-                wire.send(rest)?;
+                if !rest.is_empty() {
+                    self.tell(format!("{who}: the body's {} bytes to its end", rest.len()));
+                    wire.send(rest)?;
+                }
                 self.counted.commands += 1;
                 let verb = offer.verb;
                 let answer = match offer.content {
