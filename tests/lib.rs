@@ -3,7 +3,8 @@
 //! [`Receiver`] starts a receiver on a spool and an address of its own,
 //! [`Peer`] speaks raw bytes to it, [`Openssl`] the same over TLS, with the
 //! certificates of [`Pki`]; [`Recording`] is a session that was recorded from
-//! a peer's program, [`replay_all`] plays them all again. Everything panics where a test cannot go on, and waits
+//! a peer's program, [`replay_all`] plays them all again. [`Trace`] is what a program asked of the
+//! system. Everything panics where a test cannot go on, and waits
 //! for conditions, at most [`PATIENCE`].
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -18,6 +19,7 @@ mod programs;
 mod receiver;
 mod recording;
 mod replay;
+mod trace;
 
 use std::{
     thread,
@@ -32,11 +34,13 @@ pub use crate::{
     peer::Peer,
     process::{Ended, Process, run},
     programs::{
-        command, free_address, free_port, free_port_of, program, program_command, program_with_hosts,
+        command, free_address, free_port, free_port_of, program, program_command, program_under,
+        program_with_hosts,
     },
     receiver::{Builder, PORT, Receiver},
     recording::{Recording, Step},
     replay::{Delivery, replay_all},
+    trace::{Call, Injection, Trace, injected, traced},
 };
 
 /// Waits until `condition` holds, and fails by the name of `what` if it never

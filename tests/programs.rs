@@ -1,6 +1,7 @@
 //! Finding the built programs, and addresses for them.
 
 use std::{
+    ffi::OsString,
     io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -29,6 +30,14 @@ pub fn program_command(name: &str) -> Command {
 /// A call of a program of another build, in such an environment.
 pub fn command(program: &Path) -> Command {
     without_options(Command::new(program))
+}
+
+/// The same by another program, which runs it with these arguments.
+pub fn program_under(under: &[OsString], name: &str) -> Command {
+    let Some((first, rest)) = under.split_first() else { return program_command(name) };
+    let mut command = without_options(Command::new(first));
+    command.args(rest).arg(program(name));
+    command
 }
 
 /// The same where this hosts file, in place of the machine's, says what names

@@ -16,7 +16,7 @@ use crate::{
     PATIENCE, Peer,
     contents::files_below,
     process::{Ended, Process, run},
-    programs::{free_address, program, program_command, without_options},
+    programs::{free_address, program, program_under, without_options},
 };
 
 /// A receiver that accepts connections; ended when it is dropped.
@@ -44,6 +44,8 @@ pub struct Builder {
     /// Options of the file system that is mounted on the spool.
     tmpfs: Option<&'static str>,
     hosts: Option<PathBuf>,
+    /// A program, with its arguments, that runs the receiver.
+    under: Vec<OsString>,
 }
 
 impl Receiver {
@@ -61,6 +63,7 @@ impl Receiver {
             folder: Some(folder),
             tmpfs: None,
             hosts: None,
+            under: Vec::new(),
         }
     }
 
@@ -197,6 +200,12 @@ impl Builder {
         self.env("RES_OPTIONS", "timeout:1 attempts:1")
     }
 
+    /// Runs it by another program, which stays out of its way.
+    pub fn under(mut self, command: Vec<OsString>) -> Self {
+        self.under = command;
+        self
+    }
+
     /// Where it will keep files.
     pub fn spool_path(&self) -> &Path {
         &self.spool
@@ -217,7 +226,7 @@ impl Builder {
             mounts += "mount --bind \"$2\" /etc/hosts && ";
         }
         let mut command = match mounts.is_empty() {
-            true => program_command(self.program),
+            true => program_under(&self.under, self.program),
             false => {
                 let mut command = without_options(Command::new("unshare"));
                 let script = format!("{mounts}shift 2 && exec \"$@\"");

@@ -2,8 +2,9 @@
 # Makes sure that Rust programs can be built here: says where Rust comes from
 # if it is missing, and installs the C compiler that Rust links with. With the
 # argument `tests`, also what tests need: openssl, which makes certificates
-# and is the other side of TLS, promtool, which checks metrics, and leave to
-# mount file systems of their own;
+# and is the other side of TLS, promtool, which checks metrics, strace, which
+# sees and fails what programs ask of the system, and leave to mount file
+# systems of their own;
 # with `bench`, haproxy too, which the proxy is measured beside. With the
 # argument `python`, that Python can make virtual environments, and
 # nothing else.
@@ -45,6 +46,7 @@ if [ "${1:-}" = tests ] || [ "${1:-}" = bench ]; then
 fi
 if [ "${1:-}" = tests ]; then
     command -v promtool >/dev/null || missing+=(prometheus)
+    command -v strace >/dev/null || missing+=(strace)
 fi
 if [ "${1:-}" = bench ]; then
     command -v haproxy >/dev/null || missing+=(haproxy)

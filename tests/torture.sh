@@ -92,7 +92,7 @@ TORTURE_SECONDS=$seconds part soak tests -p tests --test soak
 
 echo
 echo "In $(((SECONDS - began + 59) / 60)) minutes:"
-sed -n 's/^counted: /  /p' "$logs"/*.log
+sed -n 's/^.*counted: /  /p' "$logs"/*.log
 if [ -e "$logs/broken" ]; then
     echo "BROKEN: $(paste -sd ' ' "$logs/broken")" >&2
     status=1

@@ -14,8 +14,8 @@ pub enum CommitError {
     /// The name is taken, and it was not to be overwritten.
     #[error("the name is taken")]
     Exists,
-    /// The disk failed. The file is not there, unless it was to overwrite
-    /// another: then either is there, whole.
+    /// The disk failed. The file is not there, unless it might overwrite
+    /// another: then it may be there, or that one, whole.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -30,15 +30,20 @@ impl<D: Disk> Folder<D> {
     /// The disk's.
     pub fn expire(&self, before: SystemTime, most: usize) -> io::Result<Expired> {
         let is_old = |found: &Status| found.is_file && found.modified.is_some_and(|came| came < before);
-        let (state, mut old) = (&self.0, Vec::new());
+        let (state, mut old, mut done) = (&self.0, Vec::new(), Ok(()));
         state.list(&mut |name| {
             let Ok(name) = EntryName::new(name.as_bytes()) else { return };
-            if old.len() <= most && state.disk.status(&name.within(&state.path)).is_ok_and(|it| is_old(&it)) {
-                old.push(name);
+            if old.len() > most {
+                return;
+            }
+            match state.disk.status(&name.within(&state.path)) {
+                Ok(found) if is_old(&found) => old.push(name),
+                // One that is gone meanwhile is none.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => done = Err(error),
+                _ => {}
             }
         })?;
         let mut expired = Expired { has_more: old.len() > most, ..Expired::default() };
-        let mut removed = Ok(());
         for name in old.into_iter().take(most) {
             if !self.leases().insert(name.clone()) {
                 continue;
@@ -52,7 +57,7 @@ impl<D: Disk> Folder<D> {
                     expired.oldest = [expired.oldest, found.modified].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    removed = Err(error);
+                    done = Err(error);
                     break;
                 }
             }
@@ -61,6 +66,6 @@ impl<D: Disk> Folder<D> {
         if expired.files > 0 {
             state.flush()?;
         }
-        removed.map(|()| expired)
+        done.map(|()| expired)
     }
 }

@@ -1,48 +1,29 @@
 //! One folder: storing, reading, leasing and listing its files.
 
+mod state;
+
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     fmt, io,
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+pub(crate) use self::state::State;
 use crate::{
     blocking::spawn_blocking,
-    commit::{CommitError, SharedFlush},
-    disk::{Disk, Identity, RealDisk, Space, Status},
+    commit::CommitError,
+    disk::{Disk, RealDisk, Space},
     draft::{Aside, Draft},
     name::{self, EntryName},
-    quota::{Claim, Quota},
+    quota::Quota,
     read::{Lease, Reader},
 };
 
 /// A folder of files. Cheap to clone; the clones are the same folder.
 pub struct Folder<D: Disk = RealDisk>(pub(crate) Arc<State<D>>);
-
-pub(crate) struct State<D> {
-    pub(crate) disk: D,
-    pub(crate) path: PathBuf,
-    /// How many of the path's last components may have to be made.
-    below: usize,
-    /// Whether it was made when it was opened: who finds it gone has lost it.
-    own: bool,
-    /// Whether a power cut might take the folder itself away, by its name or
-    /// one above it. Held while these are flushed: whoever finds the folder
-    /// there has not made it, and promises nothing before that ends.
-    may_vanish: Mutex<bool>,
-    /// Names that are offered to a reader who may remove them.
-    leases: Mutex<HashSet<EntryName>>,
-    /// Taken by a rename over a name, and by a removal from its look at the
-    /// name to its end: a newer file is never removed for an older one.
-    replacing: Mutex<()>,
-    flush: SharedFlush,
-    /// What it may hold, together with others.
-    quota: Option<Arc<Quota>>,
-}
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,19 +77,7 @@ impl<D: Disk> Folder<D> {
     }
 
     fn with(disk: D, root: &Path, below: &Path, own: bool, quota: Option<Arc<Quota>>) -> Self {
-        let (path, below) = (root.join(below), below.components().count());
-        Self(Arc::new(State {
-            disk,
-            path,
-            below,
-            own,
-            // Who made it may have been killed before the flush.
-            may_vanish: Mutex::new(below > 0),
-            leases: Mutex::default(),
-            replacing: Mutex::default(),
-            flush: SharedFlush::default(),
-            quota,
-        }))
+        Self(Arc::new(State::new(disk, (root, below), own, quota)))
     }
 
     /// Where it is.
@@ -144,13 +113,19 @@ impl<D: Disk> Folder<D> {
     }
 
     /// Opens a file to read it; `None` if there is none. It is read to its
-    /// end as it was, whatever becomes of its name.
+    /// end as it was, whatever becomes of its name. What it says of the name
+    /// survives a power cut.
     ///
     /// # Errors
     /// The disk's.
     pub async fn open(&self, name: &EntryName) -> io::Result<Option<Reader<D>>> {
         let (state, name) = (Arc::clone(&self.0), name.clone());
-        blocking(move || Reader::open(&state, &name)).await
+        blocking(move || {
+            let opened = Reader::open(&state, &name)?;
+            state.settle()?;
+            Ok(opened)
+        })
+        .await
     }
 
     /// Opens a file for a reader who will remove it; `None` if there is none,
@@ -164,12 +139,15 @@ impl<D: Disk> Folder<D> {
         }
         // From here on the name is given back by a drop.
         let held = Held { folder: self.clone(), name: name.clone() };
-        Ok(self.open(name).await?.map(|reader| Lease::new(held, reader)))
+        let (state, name) = (Arc::clone(&self.0), name.clone());
+        // A reader who has it needs nothing of what is here, sure or not.
+        let opened = blocking(move || Reader::open(&state, &name)).await?;
+        Ok(opened.map(|reader| Lease::new(held, reader)))
     }
 
     /// Every name of which `keep` says so, each with a newline behind it: of
     /// files and of folders, in any order, without the spool's own. A folder
-    /// that is not there holds none.
+    /// that is not there holds none. What it says survives a power cut.
     ///
     /// # Errors
     /// The disk's.
@@ -184,6 +162,7 @@ impl<D: Disk> Folder<D> {
                     names.push(b'\n');
                 }
             })?;
+            state.settle()?;
             Ok(names)
         })
         .await
@@ -223,7 +202,7 @@ impl<D: Disk> Folder<D> {
     pub async fn remove(&self, name: &EntryName) -> io::Result<()> {
         let (state, name) = (Arc::clone(&self.0), name.clone());
         blocking(move || {
-            state.disk.remove(&name.within(&state.path))?;
+            state.change(|| state.disk.remove(&name.within(&state.path)))?;
             state.flush()
         })
         .await
@@ -342,142 +321,6 @@ pub(crate) struct Held<D: Disk> {
 impl<D: Disk> Drop for Held<D> {
     fn drop(&mut self) {
         self.folder.leases().remove(&self.name);
-    }
-}
-
-impl<D: Disk> State<D> {
-    /// Makes the folder where it may be missing, which `error` says.
-    pub(crate) fn make(&self, error: io::Error) -> io::Result<()> {
-        if !self.is_awaited(&error) {
-            return Err(error);
-        }
-        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
-        *may_vanish = true;
-        self.make_path()
-    }
-
-    /// Whether `error` says that the folder is not there, and its first file
-    /// will make it.
-    fn is_awaited(&self, error: &io::Error) -> bool {
-        self.below > 0 && !self.own && error.kind() == io::ErrorKind::NotFound
-    }
-
-    /// The root is not made: where it is gone, a file system may be that was
-    /// mounted there, and the one below it is no place for files.
-    fn make_path(&self) -> io::Result<()> {
-        let root = self.path.ancestors().nth(self.below).unwrap_or(&self.path);
-        self.disk.status(root)?;
-        self.disk.make_folder(&self.path)
-    }
-
-    /// Makes the folder itself survive a power cut: a file in one that is
-    /// gone after it is gone too.
-    fn keep_path(&self) -> io::Result<()> {
-        let mut may_vanish = self.may_vanish.lock().unwrap_or_else(PoisonError::into_inner);
-        if *may_vanish {
-            let mut parents = self.path.ancestors().skip(1).take(self.below);
-            parents.try_for_each(|parent| self.disk.flush_folder(parent))?;
-            *may_vanish = false;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn list(&self, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
-        match self.disk.list(&self.path, each) {
-            Err(error) if self.is_awaited(&error) => Ok(()),
-            listed => listed,
-        }
-    }
-
-    /// Gives a finished file of `size` bytes its name, for which it has
-    /// `claim` where there is a quota, and makes that survive a power cut.
-    pub(crate) fn place(
-        &self,
-        aside: &Aside<D>,
-        (name, size): (&EntryName, u64),
-        overwrite: bool,
-        claim: Option<Claim>,
-    ) -> Result<(), CommitError> {
-        let target = name.within(&self.path);
-        self.keep_path()?;
-        let rename = || match overwrite {
-            true => self.disk.rename(&aside.path, &target),
-            false => self.disk.rename_new(&aside.path, &target),
-        };
-        let named = match claim {
-            None if !overwrite => rename(),
-            claim => {
-                let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-                match claim {
-                    None => rename(),
-                    Some(mut claim) => {
-                        let replaced = if overwrite { self.size(&target)? } else { None };
-                        claim.place(size, replaced, rename)
-                    }
-                }
-            }
-        };
-        named.map_err(taken)?;
-        aside.placed();
-        self.flush().inspect_err(|_| {
-            // Who is told that it failed will send it again. By now, the name
-            // may stand for a file that another one sent and was promised.
-            if !overwrite && let Ok(mine) = self.disk.status_of(&aside.file) {
-                let _ = self.remove_where(name, |found| found.identity == mine.identity);
-            }
-        })?;
-        Ok(())
-    }
-
-    /// Removes a name if it still stands for that file, and makes that survive
-    /// a power cut; whether it did.
-    pub(crate) fn remove_same(&self, name: &EntryName, identity: Identity) -> io::Result<bool> {
-        let removed = self.remove_where(name, |found| found.identity == identity)?;
-        if removed.is_some() {
-            self.flush()?;
-        }
-        Ok(removed.is_some())
-    }
-
-    /// Removes a name if what it stands for now `is_it`, and says what it was.
-    pub(crate) fn remove_where(
-        &self,
-        name: &EntryName,
-        is_it: impl FnOnce(&Status) -> bool,
-    ) -> io::Result<Option<Status>> {
-        let path = name.within(&self.path);
-        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = match self.disk.status(&path) {
-            Ok(found) if is_it(&found) => self.remove(&path, found.size).map(|()| Some(found)),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match removed {
-            // A consumer on this machine was first, maybe just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            removed => removed,
-        }
-    }
-
-    /// Removes a file of `size` bytes.
-    fn remove(&self, path: &Path, size: u64) -> io::Result<()> {
-        match &self.quota {
-            Some(quota) => quota.leaves(size, || self.disk.remove(path)),
-            None => self.disk.remove(path),
-        }
-    }
-
-    /// Bytes of the file at `path`, if there is one.
-    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
-        match self.disk.status(path) {
-            Ok(found) => Ok(found.is_file.then_some(found.size)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.flush.wait(|| self.disk.flush_folder(&self.path))
     }
 }
 

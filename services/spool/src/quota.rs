@@ -214,8 +214,14 @@ impl Claim {
         let one = Amount { files: 1, bytes };
         let gone = replaced.map_or(Amount::default(), |bytes| Amount { files: 1, bytes });
         self.extend(one.minus(gone))?;
-        rename()?;
+        {
+            let mut state = self.quota.state();
+            state.leaving = state.leaving.plus(gone);
+        }
+        let renamed = rename();
         let mut state = self.quota.state();
+        state.leaving = state.leaving.minus(gone);
+        renamed?;
         state.claimed = state.claimed.minus(self.room);
         self.room = Amount::default();
         state.stored = state.stored.plus(one).minus(gone);
@@ -255,137 +261,4 @@ impl Amount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quota(files: u64, bytes: u64) -> Arc<Quota> {
-        Quota::new(Limits { files: Some(files), bytes: Some(bytes) })
-    }
-
-    fn census(files: u64, bytes: u64) -> io::Result<Census> {
-        Ok(Census { files, bytes, ..Census::default() })
-    }
-
-    fn place(quota: &Arc<Quota>, bytes: u64) {
-        quota.claim(bytes).unwrap().place(bytes, None, || Ok(())).unwrap();
-    }
-
-    fn stored(quota: &Quota) -> (u64, u64) {
-        let stored = quota.state().stored;
-        (stored.files, stored.bytes)
-    }
-
-    #[test]
-    fn what_is_on_its_way_counts_until_it_is_given_up() {
-        let quota = quota(2, 100);
-        let first = quota.claim(60).unwrap();
-        assert_eq!(quota.claim(41).unwrap_err(), OverQuota::Bytes { held: 60, more: 41, most: 100 });
-        let second = quota.claim(40).unwrap();
-        assert_eq!(quota.claim(0).unwrap_err(), OverQuota::Files { held: 2, most: 2 });
-        drop((first, second));
-        place(&quota, 100);
-        assert_eq!(stored(&quota), (1, 100));
-    }
-
-    #[test]
-    fn a_file_that_is_replaced_counts_for_the_difference() {
-        let quota = quota(1, 100);
-        place(&quota, 90);
-        assert!(quota.claim(10).is_err());
-        let mut longer = quota.claim_beyond(95, 90).unwrap();
-        longer.grow(100).unwrap();
-        longer.place(100, Some(90), || Ok(())).unwrap();
-        assert_eq!(stored(&quota), (1, 100));
-        assert!(quota.claim_beyond(101, 100).is_err());
-        quota.claim_beyond(7, 100).unwrap().place(7, Some(100), || Ok(())).unwrap();
-        assert_eq!(stored(&quota), (1, 7));
-    }
-
-    #[test]
-    fn who_replaces_a_file_that_is_gone_by_then_needs_room_for_all_of_its_own() {
-        let quota = quota(1, 100);
-        place(&quota, 90);
-        let mut over = quota.claim_beyond(90, 90).unwrap();
-        quota.leaves::<()>(90, || Ok(())).unwrap();
-        place(&quota, 50);
-        let error = over.place(90, None, || Ok(())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-        assert_eq!(stored(&quota), (1, 50));
-    }
-
-    #[test]
-    fn a_file_grows_as_far_as_there_is_room() {
-        let quota = quota(9, 100);
-        let mut claim = quota.claim(10).unwrap();
-        claim.grow(99).unwrap();
-        assert!(quota.claim(2).is_err());
-        assert!(claim.grow(101).is_err());
-        claim.place(50, None, || Ok(())).unwrap();
-        drop(claim);
-        assert_eq!(stored(&quota), (1, 50));
-        quota.claim(50).unwrap();
-    }
-
-    #[test]
-    fn what_was_not_placed_or_removed_is_not_counted_so() {
-        let quota = quota(9, 100);
-        let failed = quota.claim(10).unwrap().place(10, None, || Err(io::ErrorKind::StorageFull.into()));
-        assert!(failed.is_err());
-        assert_eq!(stored(&quota), (0, 0));
-        place(&quota, 10);
-        assert_eq!(quota.leaves(10, || Err(())), Err(()));
-        assert_eq!(stored(&quota), (1, 10));
-    }
-
-    #[test]
-    fn a_spool_above_its_quota_takes_nothing_that_makes_it_larger() {
-        let quota = quota(2, 100);
-        quota.recount(|| census(5, 500)).unwrap();
-        assert!(quota.claim(1).is_err());
-        quota.claim_beyond(30, 30).unwrap();
-        assert!(quota.claim_beyond(31, 30).is_err());
-        for _ in 0..4 {
-            quota.leaves::<()>(100, || Ok(())).unwrap();
-        }
-        assert!(quota.claim(1).is_err());
-        quota.leaves::<()>(100, || Ok(())).unwrap();
-        quota.claim(100).unwrap();
-    }
-
-    #[test]
-    fn a_count_that_others_changed_is_believed() {
-        let quota = quota(9, 1000);
-        place(&quota, 100);
-        place(&quota, 100);
-        quota.recount(|| census(1, 100)).unwrap();
-        assert_eq!(stored(&quota), (1, 100));
-        quota.recount(|| census(4, 400)).unwrap();
-        assert_eq!(stored(&quota), (4, 400));
-    }
-
-    #[test]
-    fn a_count_is_not_put_below_what_comes_or_leaves_meanwhile() {
-        // Came meanwhile, and was not seen.
-        let one = quota(9, 1000);
-        one.recount(|| {
-            place(&one, 100);
-            census(0, 0)
-        })
-        .unwrap();
-        assert_eq!(stored(&one), (1, 100));
-        // Left meanwhile, and was seen.
-        one.recount(|| {
-            one.leaves::<()>(100, || Ok(())).unwrap();
-            census(1, 100)
-        })
-        .unwrap();
-        assert_eq!(stored(&one), (0, 0));
-        // Has its name, and is not counted as stored yet.
-        let mut claim = one.claim(100).unwrap();
-        claim.place(100, None, || one.recount(|| census(1, 100)).map(drop)).unwrap();
-        assert_eq!(stored(&one), (1, 100));
-        // Has lost its name, and is counted as stored still.
-        one.leaves(100, || one.recount(|| census(0, 0)).map(drop)).unwrap();
-        assert_eq!(stored(&one), (0, 0));
-    }
-}
+mod tests;

@@ -63,10 +63,7 @@ impl Spool<RealDisk> {
     /// # Errors
     /// [`SpoolError`].
     pub fn open_within(root: &Path, limits: Limits) -> Result<Self, SpoolError> {
-        let mut spool = Self::locked(RealDisk, root, Lock::take)?;
-        spool.quota = limits.is_some().then(|| Quota::new(limits));
-        spool.folder("")?;
-        Ok(spool)
+        Self::open_within_on(RealDisk, root, limits)
     }
 
     /// Opens a folder that is there, and that other processes open so too.
@@ -86,7 +83,16 @@ impl<D: Disk + Clone> Spool<D> {
     /// # Errors
     /// [`SpoolError`].
     pub fn open_on(disk: D, root: &Path) -> Result<Self, SpoolError> {
-        let spool = Self::locked(disk, root, Lock::take)?;
+        Self::open_within_on(disk, root, Limits::default())
+    }
+
+    /// [`Spool::open_within`] on a disk of one's own.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open_within_on(disk: D, root: &Path, limits: Limits) -> Result<Self, SpoolError> {
+        let mut spool = Self::locked(disk, root, Lock::take)?;
+        spool.quota = limits.is_some().then(|| Quota::new(limits));
         spool.folder("")?;
         Ok(spool)
     }

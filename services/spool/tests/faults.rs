@@ -3,11 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crashing_disk::{Call, CrashingDisk, Fault};
 use rustix::io::Errno;
-use spool::{EntryName, Folder, RESERVED, Spool};
+use spool::{EntryName, Folder, Limits, Quota, RESERVED, Spool};
+
+/// Of the spool; its files are far smaller.
+const MOST_BYTES: u64 = 100_000;
 
 #[test]
 fn each_call_may_fail_and_one_act_alone_is_refused() {
@@ -109,16 +117,24 @@ impl<'a> Machine<'a> {
     /// What agents, readers and probes do all day. Where something was
     /// refused, it is done once more, and must succeed.
     async fn everyday(&self, faulty: Option<Call>) {
-        let spool = self.retried("open", faulty, async || Spool::open_on(self.disk.clone(), self.root)).await;
+        let limits = Limits { files: Some(9), bytes: Some(MOST_BYTES) };
+        let open = async || Spool::open_within_on(self.disk.clone(), self.root, limits);
+        let spool = self.retried("open", faulty, open).await;
+        let quota = spool.quota().unwrap();
         let conf = self.retried("open conf", faulty, async || spool.folder("conf")).await;
         let folder = spool.folder("").unwrap();
-        self.retried("send", faulty, async || send(&folder, "a.data", &[b"one"]).await).await;
+        self.retried("send", faulty, async || send_within(quota, &folder, "a.data", &[b"one"]).await).await;
         self.retried("send pieces", faulty, async || {
-            send(&folder, "b.data", &[&[7; 2000], &[8; 300], &[9; 5]]).await
+            send_within(quota, &folder, "b.data", &[&[7; 2000], &[8; 300], &[9; 5]]).await
         })
         .await;
-        self.retried("send below", faulty, async || send(&conf, "a.conf", &[b"two"]).await).await;
-        self.retried("overwrite", faulty, async || overwrite(&conf, "a.conf", b"three").await).await;
+        self.retried("send below", faulty, async || send_within(quota, &conf, "a.conf", &[b"two"]).await)
+            .await;
+        self.retried("send old", faulty, async || send_within(quota, &conf, "old.conf", &[b"old"]).await)
+            .await;
+        self.retried("expire", faulty, async || expire(&conf, "old.conf").await).await;
+        self.retried("send again", faulty, async || send_within(quota, &conf, "b.conf", &[b"b"]).await).await;
+        self.retried("overwrite", faulty, async || overwrite(quota, &conf, "a.conf", b"three").await).await;
         self.retried("fetch", faulty, async || fetch(&folder, "b.data").await).await;
         self.retried("list", faulty, async || folder.list(|_| true).await).await;
         self.retried("probe", faulty, async || folder.probe().await).await;
@@ -127,6 +143,8 @@ impl<'a> Machine<'a> {
         self.retried("space", faulty, async || folder.space().await).await;
         abandon(&folder).await;
         self.retried("flush", faulty, async || folder.flush().await).await;
+        let left = MOST_BYTES - self.seen().values().map(|content| content.len() as u64).sum::<u64>();
+        assert!(quota.claim(left).is_ok() && quota.claim(left + 1).is_err(), "the quota miscounts");
     }
 
     async fn retried<T, E: std::fmt::Debug>(
@@ -177,8 +195,36 @@ async fn send(folder: &Folder<CrashingDisk>, file: &str, pieces: &[&[u8]]) -> Do
     Ok(draft.commit(last.to_vec(), &name(file), false).await?)
 }
 
-async fn overwrite(folder: &Folder<CrashingDisk>, file: &str, content: &[u8]) -> Done {
-    Ok(folder.draft().commit(content.to_vec(), &name(file), true).await?)
+async fn send_within(
+    quota: &Arc<Quota>,
+    folder: &Folder<CrashingDisk>,
+    file: &str,
+    pieces: &[&[u8]],
+) -> Done {
+    let (last, first) = pieces.split_last().unwrap();
+    let mut draft = folder.draft().with_claim(Some(quota.claim(1)?));
+    for piece in first {
+        draft.write(piece.to_vec()).await?;
+    }
+    Ok(draft.commit(last.to_vec(), &name(file), false).await?)
+}
+
+async fn overwrite(quota: &Arc<Quota>, folder: &Folder<CrashingDisk>, file: &str, content: &[u8]) -> Done {
+    let old = folder.size(&name(file)).await?.unwrap_or_default();
+    let claim = quota.claim_beyond(content.len() as u64, old)?;
+    Ok(folder.draft().with_claim(Some(claim)).commit(content.to_vec(), &name(file), true).await?)
+}
+
+/// All but this file are offered to others.
+async fn expire(folder: &Folder<CrashingDisk>, file: &str) -> Done {
+    let _other = folder.lease(&name("a.conf")).await?;
+    let expired = folder.expire(SystemTime::now(), 10)?;
+    assert!(expired.files <= 1, "{expired:?}");
+    // A folder that is said not to be there holds nothing.
+    if folder.size(&name(file)).await?.is_some() {
+        return Err("it is there still".into());
+    }
+    Ok(folder.flush().await?)
 }
 
 async fn abandon(folder: &Folder<CrashingDisk>) {

@@ -6,6 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use fastrand::Rng;
@@ -186,6 +187,9 @@ impl CrashingDisk {
             state.hangs = true;
             let hangs = |state: &mut State| state.hangs;
             state = self.0.goes_on.wait_while(state, hangs).unwrap_or_else(PoisonError::into_inner);
+            if state.is_down {
+                return Err(Errno::IO.into());
+            }
         }
         Ok((state, fault.filter(|fault| fault.error().is_some())))
     }
@@ -227,7 +231,8 @@ impl State {
             size: file.map_or(0, |content| content.seen.len() as u64),
             identity: Identity::new(0, id as u64),
             is_file: file.is_some(),
-            modified: None,
+            // Its clock stands still.
+            modified: Some(SystemTime::UNIX_EPOCH),
         }
     }
 }

@@ -60,7 +60,7 @@ fn every_metric_is_in_the_book_and_passes_promtool() {
         .map(|(name, _)| name.to_owned())
         .filter(|name| ["tentacle_", "tokio_", "process_"].iter().any(|begin| name.starts_with(begin)))
         .collect();
-    // With a certificate, a refused client, a lost handshake, or a cluster only.
+    // With a certificate, a refused client, a lost handshake, limits of the spool, or a cluster only.
     let seldom = [
         "tentacle_certificate_expiry_timestamp_seconds",
         "tentacle_connections_refused_total",
@@ -69,6 +69,10 @@ fn every_metric_is_in_the_book_and_passes_promtool() {
         "tentacle_lease_renewals_total",
         "tentacle_members",
         "tentacle_shards_held",
+        "tentacle_spool_expired_total",
+        "tentacle_spool_max_bytes",
+        "tentacle_spool_max_files",
+        "tentacle_spool_refused_total",
     ];
     let listed_here: BTreeSet<_> =
         listed.iter().filter(|name| !seldom.contains(&name.as_str())).cloned().collect();

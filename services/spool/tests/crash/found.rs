@@ -102,6 +102,39 @@ async fn a_failed_flush_never_removes_the_file_that_another_sender_was_promised(
     assert_eq!(disk.files_below(root.path())[Path::new("a.data")], b"two");
 }
 
+#[tokio::test]
+async fn a_file_is_shown_to_nobody_before_its_name_is_sure() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = CrashingDisk::new(root.path());
+    let spool = Spool::open_on(disk.clone(), root.path()).unwrap();
+    let folder = spool.folder("").unwrap();
+    disk.fails_next(Call::FlushFolder, root.path(), Fault::Hangs(None));
+    let sender = tokio::spawn({
+        let folder = folder.clone();
+        async move { send(&folder, "a.data", "one").await }
+    });
+    until(|| disk.hangs()).await;
+    let readers = [
+        tokio::spawn({
+            let folder = folder.clone();
+            async move { folder.open(&name("a.data")).await.is_ok() }
+        }),
+        tokio::spawn({
+            let folder = folder.clone();
+            async move { folder.list(|_| true).await.is_ok() }
+        }),
+    ];
+    let has = |wanted| disk.calls().iter().any(|(call, _)| *call == wanted);
+    until(|| has(Call::Open) && disk.calls().iter().filter(|(call, _)| *call == Call::List).count() > 1)
+        .await;
+    disk.goes_down();
+    disk.go_on();
+    assert!(!sender.await.unwrap());
+    for reader in readers {
+        assert!(!reader.await.unwrap(), "who was shown it may have forgotten its own");
+    }
+}
+
 async fn until(condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {

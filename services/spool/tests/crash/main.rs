@@ -22,9 +22,9 @@ use crate::play::{Counts, play};
 fn a_receipt_is_honoured_and_no_torso_is_seen_wherever_the_disk_crashes() {
     let cases = number("TORTURE_CASES").unwrap_or(2000);
     match search(cases as u32, true, |disk| disk) {
-        Ok(Counts { receipts, power_cuts, kills }) => {
+        Ok(Counts { promises, power_cuts, kills }) => {
             println!(
-                "counted: {cases} cases of a spool, {power_cuts} power cuts, {kills} kills, {receipts} receipts, 0 lost"
+                "counted: {cases} cases of a spool, {power_cuts} power cuts, {kills} kills, {promises} promises, 0 broken"
             );
         }
         Err(found) => panic!("{found}"),

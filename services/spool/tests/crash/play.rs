@@ -20,7 +20,8 @@ use crate::{
 /// What was played so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) receipts: u64,
+    /// Receipts, removals, and what was shown.
+    pub(crate) promises: u64,
     pub(crate) power_cuts: u64,
     pub(crate) kills: u64,
 }
@@ -95,7 +96,7 @@ async fn live<D: Disk + Clone>(
             if let Some(read) = read {
                 ledger.check_read(place, &read).map_err(failed)?;
             }
-            counts.receipts += u64::from(matches!(outcome, Outcome::Is(_)));
+            counts.promises += u64::from(matches!(outcome, Outcome::Is(_)));
             outcomes.entry(place).or_default().push(outcome);
         }
         for (place, outcomes) in outcomes {
@@ -142,7 +143,8 @@ async fn run<D: Disk>(
             Ok((Outcome::Nothing, None))
         }
         What::Move => move_out(&folder, &name).await,
-        What::Fetch => fetch(&folder, &name).await.map(|read| (Outcome::Nothing, read)),
+        // What is shown is there, or gone, for good.
+        What::Fetch => fetch(&folder, &name).await.map(|read| (Outcome::Is(read.clone()), read)),
         What::List => list(&folder).await.map(|()| (Outcome::Nothing, None)),
     };
     // What a crash broke off has changed nothing, or was told above.

@@ -68,7 +68,8 @@ async fn heard(
 async fn written_and_heard(listener: &TcpListener, client: SocketAddr) -> Option<SocketAddr> {
     let (mut near, mut far) = pair(listener).await;
     proxy_header::write(&mut near, client, client).await.expect("the other end is open");
-    let heard = proxy_header::read(&mut far, Duration::from_secs(60)).await.expect("a header of ours is whole");
+    let heard =
+        proxy_header::read(&mut far, Duration::from_secs(60)).await.expect("a header of ours is whole");
     drop_both(near, far);
     heard
 }

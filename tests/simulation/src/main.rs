@@ -1,0 +1,79 @@
+//! One world: agents, perhaps a proxy, a receiver, a puller and a consumer in
+//! a simulated network, in which what a seed says goes wrong.
+//!
+//! `world SEED [--trace]` draws it all from a number. `world KIND SIDE WAY BYTE
+//! HOW` cuts one small session after so many bytes, and `world KIND HOST STEP
+//! HOW` ends one process during it. A world is a process of its own: chance and clocks of the whole process are simulated
+//! too, so that the same arguments give the same run. `--wrong HOW` has a
+//! promise broken on purpose; the world must see it.
+//!
+//! It ends with one line of counts and status 0, or with what was violated and
+//! status 1.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "who started it reads that")]
+
+mod agent;
+mod cutter;
+mod files;
+mod hosts;
+mod ledger;
+mod old;
+mod plan;
+mod world;
+
+use std::process::ExitCode;
+
+use mad_turmoil::time::SimClocksGuard;
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    plan::{Plan, Wrong},
+    world::World,
+};
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let trace = take(&mut arguments, "--trace").is_some();
+    let wrong = take(&mut arguments, "--wrong").map(|at| Wrong::named(&arguments.remove(at)));
+    // Before chance is simulated: two runs of one seed must not meet.
+    let folder = tempfile::Builder::new().prefix("world-").tempdir_in(files::fast()).unwrap();
+    let mut plan = match &arguments[..] {
+        [seed] => Plan::drawn(seed.parse().unwrap()),
+        [kind, side, way, byte, how] => Plan::small(kind).cut(side, way, byte.parse().unwrap(), how),
+        [kind, host, step, how] => Plan::small(kind).kill(host, step.parse().unwrap(), how),
+        _ => panic!("world SEED | world KIND SIDE WAY BYTE HOW | world KIND HOST STEP HOW"),
+    };
+    plan.wrong = wrong;
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(plan.seed));
+    fastrand::seed(plan.seed);
+    if std::env::var_os("WORLD_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .init();
+    }
+    let clocks = SimClocksGuard::init();
+    let (ledger, ended) = World::new(&plan, folder.path()).run();
+    drop(clocks);
+    if trace || ended.is_err() {
+        ledger.borrow().tell(&plan);
+    }
+    match ended {
+        Ok(()) => {
+            println!("{}", ledger.borrow().counts());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("violated: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes a word out of the arguments: where it was.
+fn take(arguments: &mut Vec<String>, word: &str) -> Option<usize> {
+    let at = arguments.iter().position(|argument| argument == word)?;
+    arguments.remove(at);
+    Some(at)
+}
