@@ -33,6 +33,8 @@ pub(crate) enum Ask {
     Send {
         name: Vec<u8>,
         body: Body,
+        /// The body does not wait for the receiver's word.
+        at_once: bool,
     },
     Receive {
         name: Vec<u8>,
@@ -108,7 +110,8 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
-        12 => (name(), body()).prop_map(|(name, body)| Ask::Send { name, body }),
+        12 => (name(), body(), prop::bool::weighted(0.2))
+            .prop_map(|(name, body, at_once)| Ask::Send { name, body, at_once }),
         6 => (name(), any::<bool>()).prop_map(|(name, packed)| Ask::Receive { name, packed }),
         4 => select(ARGUMENTS).prop_map(|argument| Ask::List(argument.to_vec())),
         14 => name().prop_map(Ask::Move),

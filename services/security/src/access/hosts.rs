@@ -197,7 +197,8 @@ fn parse(text: &str, daemon: &str) -> Result<Vec<Clients>, (usize, String)> {
         let whole = std::mem::take(&mut rule);
         let whole = whole.trim();
         if !whole.is_empty() && !whole.starts_with('#') {
-            rules.extend(parse_rule(whole, daemon).map_err(|why| (began, format!("{whole:?}: {why}")))?);
+            let shown = |why| format!("{:?}: {why}", whole.chars().take(MAX_SHOWN).collect::<String>());
+            rules.extend(parse_rule(whole, daemon).map_err(|why| (began, shown(why)))?);
         }
     }
     if rule.trim().is_empty() {
@@ -251,6 +252,10 @@ fn parse_list<P>(text: &str, pattern: &dyn Fn(&str) -> Result<P, String>) -> Res
     }
     if parts.iter().any(Vec::is_empty) {
         return Err("a list is empty".to_owned());
+    }
+    // Each stands within the one before it, down a thread's stack.
+    if parts.len() > MAX_PARTS {
+        return Err(format!("a list has more than {} EXCEPT", MAX_PARTS - 1));
     }
     let list =
         parts.into_iter().rev().fold(None, |except, any| Some(List { any, except: except.map(Box::new) }));
@@ -332,6 +337,12 @@ impl Client {
         }
     }
 }
+
+/// Characters of a rule in a message.
+const MAX_SHOWN: usize = 200;
+
+/// Parts of a list with `EXCEPT` between them: more than anybody understands.
+const MAX_PARTS: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -425,6 +436,16 @@ mod tests {
         assert!(!admits(&local, "192.0.2.1").await);
         let suffix = files("ALL: .example.com KNOWN EXCEPT LOCAL", "ALL: ALL");
         assert!(!admits(&suffix, "127.0.0.1").await);
+    }
+
+    #[test]
+    fn a_list_of_endless_exceptions_is_refused() {
+        let rule = |count| format!("ALL: {}10.0.0.1", "10. EXCEPT ".repeat(count));
+        assert!(parse(&rule(99), DAEMON).is_ok());
+        for count in [100, 1_000_000] {
+            let (_, why) = parse(&rule(count), DAEMON).unwrap_err();
+            assert!(why.ends_with("a list has more than 99 EXCEPT") && why.len() < 300, "{count}: {why}");
+        }
     }
 
     #[test]

@@ -228,7 +228,10 @@ impl<D: Disk> Intake<D> {
         name: &EntryName,
     ) -> Result<(), DestinationError> {
         self.in_use.store(true, Relaxed);
-        if let Some(staged) = self.staged.open(name).await? {
+        // Seldom there, and what `open` finds waits for the flushes of others.
+        if self.staged.contains(name).await?
+            && let Some(staged) = self.staged.open(name).await?
+        {
             if digest_of_file(staged).await? == *digest {
                 return Ok(());
             }
