@@ -30,9 +30,11 @@ fn what_is_promised_holds_in_every_world() {
 fn a_session_may_be_cut_after_any_byte() {
     let mut ways = Vec::new();
     for kind in KINDS {
-        for (side, way) in [("agents", "up"), ("agents", "down"), ("puller", "up"), ("puller", "down")] {
+        let sides = ["agents", "puller", "onward"];
+        let sides = sides.into_iter().filter(|side| *side != "onward" || kind == "onward");
+        for (side, way) in sides.flat_map(|side| [(side, "up"), (side, "down")]) {
             for (number, how) in ["closed", "silent", "half"].into_iter().enumerate() {
-                let stride = stride(kind == "plain" && how == "closed", 11);
+                let stride = stride(kind == "plain" && how == "closed", 19);
                 ways.push((kind, side, way, how, number % stride, stride));
             }
         }
@@ -62,10 +64,12 @@ fn a_session_may_be_cut_after_any_byte() {
 fn a_process_may_end_at_any_step() {
     let mut worlds = Vec::new();
     for kind in KINDS {
-        let hosts = ["agent", "receiver", "puller", "proxy"];
-        for host in hosts.into_iter().filter(|host| *host != "proxy" || kind == "proxy") {
+        let mut hosts = vec!["agent", "receiver", "puller"];
+        hosts.extend((kind == "proxy").then_some("proxy"));
+        hosts.extend((kind == "onward").then_some("centre"));
+        for host in hosts {
             for (number, how) in ["killed", "vanished"].into_iter().enumerate() {
-                let steps = (number..STEPS).step_by(stride(kind == "plain" && how == "killed", 6));
+                let steps = (number..STEPS).step_by(stride(kind == "plain" && how == "killed", 10));
                 worlds.extend(steps.map(|step| format!("{kind} {host} {step} {how}")));
             }
         }
@@ -183,7 +187,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 /// What small sessions there are.
-const KINDS: [&str; 6] = ["plain", "zip", "proxy", "safe", "closing", "old"];
+const KINDS: [&str; 7] = ["plain", "zip", "proxy", "safe", "closing", "old", "onward"];
 
 /// Worlds of one process.
 const BATCH: usize = 10;
