@@ -23,7 +23,7 @@ pub(crate) struct Cutter {
     closing: bool,
     chance: RefCell<Rng>,
     /// Bytes that went over, of all connections of a side, each way.
-    went: RefCell<[[u64; 2]; 2]>,
+    went: RefCell<[[u64; 2]; 3]>,
 }
 
 /// Where connections of one side go to.

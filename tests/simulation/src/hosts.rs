@@ -100,8 +100,14 @@ pub(crate) async fn proxy(
 
 pub(crate) async fn puller(plan: &Plan, folder: &Path, control: &Control) -> Result<(), Box<dyn Error>> {
     let source = format!("{}:{TO_SOURCE}", address(Host::Cutter));
-    let mut arguments = vec!["--sync-address".into(), source, "--incoming-dir".into()];
-    arguments.push(folder.to_str().unwrap().to_owned());
+    let mut arguments = vec!["--sync-address".into(), source];
+    if plan.forward {
+        arguments.extend(["--forward-to".into(), format!("{}:{ONWARD}", address(Host::Cutter))]);
+        let password = plan.password.iter();
+        arguments.extend(password.flat_map(|password| ["--forward-password".into(), (*password).into()]));
+    } else {
+        arguments.extend(["--incoming-dir".into(), folder.to_str().unwrap().to_owned()]);
+    }
     arguments.extend(["--sync-mode".into(), plan.mode.into(), "--interval".into(), "1".into()]);
     arguments.extend([
         "--sync-timeout".into(),
@@ -138,6 +144,7 @@ pub(crate) fn address(host: Host) -> Ipv4Addr {
         Host::Proxy => 20,
         Host::Cutter => 30,
         Host::Puller => 40,
+        Host::Centre => 45,
         Host::Agent(number) => 50 + u8::try_from(number).unwrap(),
     };
     Ipv4Addr::new(192, 168, 9, last)
@@ -145,6 +152,9 @@ pub(crate) fn address(host: Host) -> Ipv4Addr {
 
 /// Where the puller's source is, on the machine that passes connections on.
 pub(crate) const TO_SOURCE: u16 = 41122;
+
+/// Where the server at the centre is.
+pub(crate) const ONWARD: u16 = 41123;
 
 /// How long a drain may take.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);

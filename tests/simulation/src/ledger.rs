@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     pub(crate) restarts: u64,
     pub(crate) partitions: u64,
     pub(crate) jumps: u64,
+    /// Whether a file may come twice.
+    pub(crate) may_repeat: bool,
     /// Files that were seen whole in the spool.
     seen: BTreeMap<PathBuf, usize>,
 }
@@ -63,7 +65,7 @@ impl Ledger {
         self.attempts[id].came_at = Some(self.now);
         let times = self.attempts[id].came;
         self.say(format_args!("came {id} {}", path.file_name().unwrap().display()));
-        if times > 1 {
+        if times > 1 && !self.may_repeat {
             self.violate(format!(
                 "exactly once: sending {id} of {} came {times} times",
                 self.attempts[id].name

@@ -3,7 +3,7 @@
 //!
 //! `world SEED [--trace]` draws it all from a number. `world KIND SIDE WAY BYTE
 //! HOW` cuts one small session after so many bytes, and `world KIND HOST STEP
-//! HOW` ends one process during it. A world is a process of its own: chance and clocks of the whole process are simulated
+//! HOW` ends one process during it; several may follow, with `,` between. A world is a process of its own: chance and clocks of the whole process are simulated
 //! too, so that the same arguments give the same run. `--wrong HOW` has a
 //! promise broken on purpose; the world must see it.
 //!
@@ -22,7 +22,7 @@ mod old;
 mod plan;
 mod world;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode, thread};
 
 use mad_turmoil::time::SimClocksGuard;
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -33,11 +33,31 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let trace = take(&mut arguments, "--trace").is_some();
-    let wrong = take(&mut arguments, "--wrong").map(|at| Wrong::named(&arguments.remove(at)));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Before chance is simulated: two runs of one seed must not meet.
     let folder = tempfile::Builder::new().prefix("world-").tempdir_in(files::fast()).unwrap();
+    if std::env::var_os("WORLD_LOG").is_some() {
+        let all = tracing_subscriber::filter::LevelFilter::DEBUG;
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(all).init();
+    }
+    for (number, world) in arguments.split(|argument| argument == ",").enumerate() {
+        let place = folder.path().join(number.to_string());
+        std::fs::create_dir(&place).unwrap();
+        // What a thread keeps by itself is new in each world.
+        let whole = thread::scope(|scope| scope.spawn(|| live(world.to_vec(), &place)).join());
+        if !matches!(whole, Ok(true)) {
+            eprintln!("world {}", world.join(" "));
+            return ExitCode::FAILURE;
+        }
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+    ExitCode::SUCCESS
+}
+
+/// One world; whether all held that was promised.
+fn live(mut arguments: Vec<String>, folder: &Path) -> bool {
+    let trace = take(&mut arguments, "--trace").is_some();
+    let wrong = take(&mut arguments, "--wrong").map(|at| Wrong::named(&arguments.remove(at)));
     let mut plan = match &arguments[..] {
         [seed] => Plan::drawn(seed.parse().unwrap()),
         [kind, side, way, byte, how] => Plan::small(kind).cut(side, way, byte.parse().unwrap(), how),
@@ -45,30 +65,26 @@ fn main() -> ExitCode {
         _ => panic!("world SEED | world KIND SIDE WAY BYTE HOW | world KIND HOST STEP HOW"),
     };
     plan.wrong = wrong;
-    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(plan.seed));
-    fastrand::seed(plan.seed);
-    if std::env::var_os("WORLD_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
-            .init();
+    let chance = StdRng::seed_from_u64(plan.seed);
+    match mad_turmoil::rand::try_rng() {
+        Some(mut last) => *last = chance,
+        None => mad_turmoil::rand::set_rng(chance),
     }
+    fastrand::seed(plan.seed);
     let clocks = SimClocksGuard::init();
-    let (ledger, ended) = World::new(&plan, folder.path()).run();
+    let (ledger, ended) = World::new(&plan, folder).run();
     drop(clocks);
     if trace || ended.is_err() {
         ledger.borrow().tell(&plan);
     }
     match ended {
-        Ok(()) => {
-            println!("{}", ledger.borrow().counts());
-            ExitCode::SUCCESS
-        }
+        Ok(()) => println!("{}", ledger.borrow().counts()),
         Err(why) => {
             eprintln!("violated: {why}");
-            ExitCode::FAILURE
+            return false;
         }
     }
+    true
 }
 
 /// Takes a word out of the arguments: where it was.

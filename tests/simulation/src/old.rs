@@ -1,7 +1,7 @@
 //! A server of the peers' kind: it knows no `FEATURES`, and forgets a file
 //! with the last byte that it hands to its network.
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{fs, io::Write as _, net::Ipv4Addr, path::Path};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
@@ -56,7 +56,11 @@ async fn take(stream: &mut BufStream<TcpStream>, path: &Path, size: &str) -> Opt
     say(stream, "SEND OK\n").await?;
     let mut content = vec![0; size];
     stream.read_exact(&mut content).await.ok()?;
-    fs::write(path, content).unwrap();
+    // Another may have sent it meanwhile.
+    match fs::File::create_new(path) {
+        Ok(mut file) => file.write_all(&content).unwrap(),
+        Err(_) => return say(stream, "SEND ERR (file already exists)\n").await,
+    }
     say(stream, "SEND OK\n").await
 }
 

@@ -17,6 +17,9 @@ pub(crate) struct Plan {
     pub(crate) mode: &'static str,
     /// What agents send to and the puller empties.
     pub(crate) source: Source,
+    /// Whether the puller sends files on to a server, instead of into a
+    /// folder: then one may come twice, which is said of it.
+    pub(crate) forward: bool,
     /// Of the puller, at once.
     pub(crate) connections: u32,
     /// How long services and clients wait, in seconds.
@@ -76,6 +79,8 @@ pub(crate) enum Cuts {
 pub(crate) enum Side {
     Agents,
     Puller,
+    /// Those that it opens to the server at the centre.
+    Onward,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +106,8 @@ pub(crate) enum Host {
     Proxy,
     Receiver,
     Puller,
+    /// The server that the puller sends files on to.
+    Centre,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +162,11 @@ impl Plan {
             hosts.push(Host::Proxy);
             links.extend([(Host::Cutter, Host::Proxy), (Host::Proxy, Host::Receiver)]);
         }
+        let forward = c.f64() < 0.2;
+        if forward {
+            hosts.extend([Host::Centre; 2]);
+            links.push((Host::Cutter, Host::Centre));
+        }
         let most = pick(c, &[0, 2, 5, 9]);
         let mut faults: Vec<_> =
             (0..c.usize(0..=most)).map(|_| (calm_from.mul_f64(c.f64()), fault(c, &hosts, &links))).collect();
@@ -171,6 +183,7 @@ impl Plan {
                 Source::Closing | Source::Old => pick(c, &["auto", "safe"]),
             },
             source,
+            forward,
             connections: c.u32(1..4),
             patience: c.u64(1..4),
             delay: pick(c, &[0, 10, 50, 200].map(Duration::from_millis)),
@@ -193,6 +206,7 @@ impl Plan {
             overwrite: false,
             mode: "auto",
             source: Source::Ours,
+            forward: false,
             connections: 1,
             patience: 1,
             delay: Duration::ZERO,
@@ -212,7 +226,8 @@ impl Plan {
             "safe" => Self { mode: "safe", ..plain },
             "closing" => Self { source: Source::Closing, ..plain },
             "old" => Self { source: Source::Old, ..plain },
-            _ => panic!("{kind}: plain, zip, proxy, safe, closing or old"),
+            "onward" => Self { forward: true, ..plain },
+            _ => panic!("{kind}: plain, zip, proxy, safe, closing, old or onward"),
         }
     }
 
@@ -222,7 +237,8 @@ impl Plan {
         let side = match side {
             "agents" => Side::Agents,
             "puller" => Side::Puller,
-            _ => panic!("{side}: agents or puller"),
+            "onward" => Side::Onward,
+            _ => panic!("{side}: agents, puller or onward"),
         };
         let way = match way {
             "up" => Way::ToServer,
@@ -246,7 +262,8 @@ impl Plan {
             "proxy" => Host::Proxy,
             "receiver" => Host::Receiver,
             "puller" => Host::Puller,
-            _ => panic!("{host}: agent, proxy, receiver or puller"),
+            "centre" => Host::Centre,
+            _ => panic!("{host}: agent, proxy, receiver, puller or centre"),
         };
         let (at, down) = (TICK * step, TICK * 5);
         let fault = match how {

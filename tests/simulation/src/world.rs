@@ -14,7 +14,7 @@ use crate::{
     agent::Agent,
     cutter::{Cutter, Lane, PORT},
     files::{self, Snapshot},
-    hosts::{self, Control, DRAIN, TO_SOURCE, address},
+    hosts::{self, Control, DRAIN, ONWARD, TO_SOURCE, address},
     ledger::Ledger,
     old,
     plan::{Fault, Host, Plan, Side, Source, TICK, Wrong},
@@ -57,6 +57,7 @@ impl<'a> World<'a> {
             .simulation_duration(Duration::from_secs(1_000_000))
             .build();
         let ledger: Rc<RefCell<Ledger>> = Rc::default();
+        ledger.borrow_mut().may_repeat = plan.forward;
         let cutter =
             Cutter::new(Rc::clone(&ledger), plan.cuts.clone(), plan.source == Source::Closing, plan.seed);
         let mut world = Self {
@@ -82,14 +83,15 @@ impl<'a> World<'a> {
         let lanes = [
             Lane { side: Side::Agents, port: PORT, to: address(server) },
             Lane { side: Side::Puller, port: TO_SOURCE, to: address(Host::Receiver) },
+            Lane { side: Side::Onward, port: ONWARD, to: address(Host::Centre) },
         ];
         // The plan outlives the simulation, which does not know that.
         let plan = Rc::new(self.plan.clone());
         let cutter = Rc::clone(&self.cutter);
         self.host(Host::Cutter, move |_| {
-            let [agents, puller] = lanes.map(|lane| Rc::clone(&cutter).serve(lane));
+            let [agents, puller, onward] = lanes.map(|lane| Rc::clone(&cutter).serve(lane));
             async move {
-                tokio::try_join!(agents, puller)?;
+                tokio::try_join!(agents, puller, onward)?;
                 Ok(())
             }
         });
@@ -108,6 +110,13 @@ impl<'a> World<'a> {
             self.host(Host::Proxy, move |control| {
                 let plan = Rc::clone(&own);
                 async move { hosts::proxy(&plan, inspecting, &control).await }
+            });
+        }
+        if plan.forward {
+            let (own, centre) = (Rc::clone(&plan), self.incoming.clone());
+            self.host(Host::Centre, move |control| {
+                let (plan, centre) = (Rc::clone(&own), centre.clone());
+                async move { hosts::receiver(&plan, &centre, &control).await }
             });
         }
         let (own, incoming) = (Rc::clone(&plan), self.incoming.clone());
@@ -288,7 +297,8 @@ impl<'a> World<'a> {
     fn kill(&mut self, host: Host, back: Duration) {
         let folder = match host {
             Host::Receiver => Some(&self.spool),
-            Host::Puller => Some(&self.incoming),
+            Host::Puller if !self.plan.forward => Some(&self.incoming),
+            Host::Centre => Some(&self.incoming),
             _ => None,
         };
         let left = folder.map(|folder| Snapshot::of(folder));
@@ -317,13 +327,16 @@ impl<'a> World<'a> {
         // What was cut off in silence is given up at its deadline.
         let patience = Duration::from_secs(self.plan.patience);
         let until = self.sim.elapsed() + patience * 4;
-        let mut services = vec![Host::Puller, Host::Proxy];
+        let mut services = vec![Host::Puller, Host::Proxy, Host::Centre];
         services.extend((self.plan.source != Source::Old).then_some(Host::Receiver));
-        while self.sessions(Host::Receiver) > 0 || self.sessions(Host::Proxy) > 1 {
+        while self.sessions(Host::Receiver) + self.sessions(Host::Centre) > 0
+            || self.sessions(Host::Proxy) > 1
+        {
             if self.sim.elapsed() > until {
                 return Err(format!(
-                    "nobody waits past its deadline: {} sessions of the receiver and {} of the proxy wait on",
+                    "nobody waits past its deadline: {} sessions of the receiver, {} of the one at the centre and {} of the proxy wait on",
                     self.sessions(Host::Receiver),
+                    self.sessions(Host::Centre),
                     self.sessions(Host::Proxy),
                 ));
             }

@@ -6,86 +6,19 @@
 #![allow(clippy::print_stdout, reason = "what was counted is for whoever looks")]
 
 use std::{
-    collections::BTreeMap,
     process::{Command, Output},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
 };
 
-fn world(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_world"));
-    command.args(arguments).env("RUST_BACKTRACE", "0").output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(ToString::to_string).collect()
-}
-
-/// Whether there is time for all that can be tried.
-fn is_torture() -> bool {
-    number("TORTURE_SEEDS", 0) >= 1000
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
-
-/// Sums of what worlds counted.
-#[derive(Default)]
-struct Counts(BTreeMap<String, u64>);
-
-impl Counts {
-    fn add(&mut self, output: &Output) {
-        let said = said(output);
-        let counts = said.lines().rev().find_map(|line| line.strip_prefix("world: ")).unwrap();
-        for (what, count) in counts.split(' ').filter_map(|word| word.split_once('=')) {
-            *self.0.entry(what.to_owned()).or_default() += count.parse::<u64>().unwrap();
-        }
-    }
-
-    fn of(&self, what: &str) -> u64 {
-        self.0.get(what).copied().unwrap_or_default()
-    }
-}
-
-/// Runs the worlds of all these arguments, some at once; what they counted.
-/// The first that fails is shown whole.
-fn all(worlds: &[Vec<String>]) -> Counts {
-    let (next, counts) = (AtomicU64::new(0), Mutex::new(Counts::default()));
-    let failed = Mutex::new(None::<String>);
-    let work = || {
-        while let Some(arguments) = worlds.get(next.fetch_add(1, Relaxed) as usize) {
-            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-            let output = world(&arguments);
-            if !output.status.success() {
-                let why = format!("world {}\n{}", arguments.join(" "), said(&output));
-                failed.lock().unwrap().get_or_insert(why);
-                next.store(worlds.len() as u64, Relaxed);
-                return;
-            }
-            counts.lock().unwrap().add(&output);
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, |count| count.get());
-    thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
-    if let Some(why) = failed.into_inner().unwrap() {
-        panic!("{why}");
-    }
-    counts.into_inner().unwrap()
-}
-
 #[test]
 fn what_is_promised_holds_in_every_world() {
     let (first, seeds) = (number("TORTURE_SEED", 1), number("TORTURE_SEEDS", 200));
-    let worlds: Vec<_> = (first..first + seeds).map(|seed| vec![seed.to_string()]).collect();
-    let counts = all(&worlds);
+    let all: Vec<_> = (first..first + seeds).collect();
+    let counts = side_by_side(&all, |seed| live(&[seed.to_string()]));
     let [sessions, cuts, restarts, partitions, jumps, files] =
         ["sessions", "cuts", "restarts", "partitions", "jumps", "files"].map(|what| counts.of(what));
     println!(
@@ -95,45 +28,59 @@ fn what_is_promised_holds_in_every_world() {
 
 #[test]
 fn a_session_may_be_cut_after_any_byte() {
-    let mut cuts = 0;
-    for kind in ["plain", "zip", "proxy", "safe", "closing", "old"] {
-        // The others are as plain but for a part: each seventh byte of theirs
-        // is enough when there is little time.
-        let stride = if kind == "plain" || is_torture() { 1 } else { 7 };
-        for (side, way) in [("agents", "up"), ("agents", "down"), ("puller", "up"), ("puller", "down")] {
+    let mut ways = Vec::new();
+    for kind in KINDS {
+        let sides = ["agents", "puller", "onward"];
+        let sides = sides.into_iter().filter(|side| *side != "onward" || kind == "onward");
+        for (side, way) in sides.flat_map(|side| [(side, "up"), (side, "down")]) {
             for (number, how) in ["closed", "silent", "half"].into_iter().enumerate() {
-                let mut bytes = (number..).step_by(stride);
-                // Until there are no more to cut after.
-                loop {
-                    let batch = bytes.by_ref().take(20);
-                    let batch: Vec<_> =
-                        batch.map(|byte| words(&[kind, side, way, &byte.to_string(), how])).collect();
-                    let counts = all(&batch);
-                    cuts += counts.of("cuts");
-                    if counts.of("cuts") < 20 {
-                        break;
-                    }
-                }
+                let stride = stride(kind == "plain" && how == "closed", 19);
+                ways.push((kind, side, way, how, number % stride, stride));
             }
         }
     }
-    println!("counted: {cuts} cuts, 0 lost");
+    let counts = side_by_side(&ways, |&(kind, side, way, how, first, stride)| {
+        let mut bytes = (first..).step_by(stride);
+        let mut counts = Counts::default();
+        // Until there are no more to cut after.
+        loop {
+            let worlds = bytes.by_ref().take(BATCH).map(|byte| format!("{kind} {side} {way} {byte} {how}"));
+            let batch = live(&worlds.collect::<Vec<_>>())?;
+            let is_last = batch.of("cuts") < BATCH as u64;
+            counts.add(&batch);
+            if is_last {
+                return Ok(counts);
+            }
+        }
+    });
+    println!(
+        "counted: {} cuts, each byte of a session, {} files, 0 lost",
+        counts.of("cuts"),
+        counts.of("files")
+    );
 }
 
 #[test]
 fn a_process_may_end_at_any_step() {
     let mut worlds = Vec::new();
-    for kind in ["plain", "zip", "proxy", "safe", "closing", "old"] {
-        let stride = if kind == "plain" || is_torture() { 1 } else { 4 };
-        let hosts = ["agent", "receiver", "puller", "proxy"];
-        for host in hosts.into_iter().filter(|host| *host != "proxy" || kind == "proxy") {
+    for kind in KINDS {
+        let mut hosts = vec!["agent", "receiver", "puller"];
+        hosts.extend((kind == "proxy").then_some("proxy"));
+        hosts.extend((kind == "onward").then_some("centre"));
+        for host in hosts {
             for (number, how) in ["killed", "vanished"].into_iter().enumerate() {
-                let steps = (number..STEPS).step_by(stride);
-                worlds.extend(steps.map(|step| words(&[kind, host, &step.to_string(), how])));
+                let steps = (number..STEPS).step_by(stride(kind == "plain" && how == "killed", 10));
+                worlds.extend(steps.map(|step| format!("{kind} {host} {step} {how}")));
             }
         }
     }
-    println!("counted: {} restarts, {} files, 0 lost", worlds.len(), all(&worlds).of("files"));
+    let batches: Vec<_> = worlds.chunks(BATCH).collect();
+    let counts = side_by_side(&batches, |batch| live(batch));
+    println!(
+        "counted: {} restarts, each step of a session, {} files, 0 lost",
+        counts.of("restarts"),
+        counts.of("files")
+    );
 }
 
 #[test]
@@ -158,6 +105,92 @@ fn a_world_sees_what_is_broken_on_purpose() {
         assert!(said.contains(&format!("violated: {promise}")), "{wrong}: {said}");
     }
 }
+
+/// What worlds counted: a number for each word.
+#[derive(Debug, Default)]
+struct Counts(Vec<(String, u64)>);
+
+impl Counts {
+    fn count(&mut self, what: &str, more: u64) {
+        match self.0.iter_mut().find(|(other, _)| other == what) {
+            Some((_, count)) => *count += more,
+            None => self.0.push((what.to_owned(), more)),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        other.0.iter().for_each(|(what, count)| self.count(what, *count));
+    }
+
+    fn of(&self, what: &str) -> u64 {
+        self.0.iter().find(|(other, _)| other == what).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// Does `work` for each of `all`, some at once. The first that fails is shown
+/// whole.
+fn side_by_side<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<Counts, String> + Sync) -> Counts {
+    let (next, counts) = (AtomicUsize::new(0), Mutex::new(Ok(Counts::default())));
+    let one = || {
+        while let Some(item) = all.get(next.fetch_add(1, Relaxed)) {
+            let done = work(item);
+            let mut counts = counts.lock().unwrap();
+            match (&mut *counts, done) {
+                (Ok(counts), Ok(more)) => counts.add(&more),
+                (Ok(_), Err(why)) => *counts = Err(why),
+                (Err(_), _) => {}
+            }
+            if counts.is_err() {
+                return;
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |count| count.get());
+    thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(one)));
+    counts.into_inner().unwrap().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Runs these worlds, one after the other.
+fn live(worlds: &[String]) -> Result<Counts, String> {
+    let arguments: Vec<_> = worlds.iter().map(|world| world.split(' ').collect::<Vec<_>>()).collect();
+    let output = world(&arguments.join(&","));
+    let said = said(&output);
+    if !output.status.success() {
+        return Err(said);
+    }
+    let mut counts = Counts::default();
+    for words in said.lines().filter_map(|line| line.strip_prefix("world: ")) {
+        for (what, count) in words.split(' ').filter_map(|word| word.split_once('=')) {
+            counts.count(what, count.parse().unwrap());
+        }
+    }
+    Ok(counts)
+}
+
+fn world(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_world"));
+    command.args(arguments).env("RUST_BACKTRACE", "0").output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// All of the main case are tried each time; of its variants, when there is
+/// time for it.
+fn stride(is_main: bool, else_each: usize) -> usize {
+    if is_main || number("TORTURE_SEEDS", 0) >= 1000 { 1 } else { else_each }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+/// What small sessions there are.
+const KINDS: [&str; 7] = ["plain", "zip", "proxy", "safe", "closing", "old", "onward"];
+
+/// Worlds of one process.
+const BATCH: usize = 10;
 
 /// Until two small files are through the puller, and a while more.
 const STEPS: usize = 120;
