@@ -32,6 +32,7 @@ test: ## Run all tests on the built programs (PROFILE=release: on the release bu
 	$(CARGO) build --workspace --bins $(RELEASE)
 	@status=0; \
 	$(CARGO) $(if $(NEXTEST),nextest run,test) --workspace --no-fail-fast $(RELEASE) || status=1; \
+	$(CARGO) $(if $(NEXTEST),nextest run,test) --package simulation --features simulation --no-fail-fast $(RELEASE) || status=1; \
 	PROFILE=$(PROFILE) tests/chart/run || status=1; \
 	PROFILE=$(PROFILE) tests/deploy/run || status=1; \
 	PROFILE=$(PROFILE) tests/prometheus/run || status=1; \
@@ -55,6 +56,7 @@ images: toolchain ## Build this machine's container images into target/images, a
 lint: toolchain ## Check form, lints, documentation and dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --package simulation --features simulation --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 ifneq ($(DENY),)
 	$(CARGO) deny check bans licenses sources

@@ -153,4 +153,6 @@ impl Entrance {
 const HANDSHAKES: usize = 512;
 
 /// Plain connections that wait at once: each holds some kB, and a descriptor.
-const WAITING: usize = 1024;
+/// As many as the system would hold before they are accepted, so that all
+/// agents behind one address may come at once.
+const WAITING: usize = 4096;

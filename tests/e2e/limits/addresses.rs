@@ -136,7 +136,7 @@ fn the_greediest_of_those_that_wait_makes_room() {
     let server = Receiver::start(["-c", "1", "-t", "60"]);
     let mut first = server.connect();
     first.store("a.data", b"1");
-    let mut waiting: Vec<_> = (0..1025).map(|_| Peer::connect(server.address())).collect();
+    let mut waiting: Vec<_> = (0..4097).map(|_| Peer::connect(server.address())).collect();
     server.wait_for_log("it made room for a newer one");
     waiting.remove(0).expect_closed();
     first.quit();
