@@ -4,6 +4,7 @@
 #
 #   TORTURE_SEEDS       worlds of the simulated network [default: 10000]
 #   TORTURE_CASES       of the disk that crashes, each [default: 20000]
+#   TORTURE_SENDS       files of each of a hundred senders against a quota [default: 100]
 #   TORTURE_SESSIONS    of the receiver beside its model [default: 5000]
 #   TORTURE_FUZZ        seconds of each fuzz target [default: 30]
 #   TORTURE_KILLS       of receiver, puller and client under load [default: 60]
@@ -63,6 +64,10 @@ versions() {
     previous && tests -p tests --test versions
 }
 
+quotas() {
+    TORTURE_SENDS=${TORTURE_SENDS:-100} tests -p tests --test limits
+}
+
 disks() {
     TORTURE_CASES=${TORTURE_CASES:-20000} tests -p spool -p sync-puller
 }
@@ -81,6 +86,7 @@ began=$SECONDS
 part simulation simulated &
 part order tests -p tests --test order
 part faults tests -p tests --test disk_faults
+part limits quotas
 part disk disks
 TORTURE_SESSIONS=${TORTURE_SESSIONS:-5000} part model tests -p tests --test model
 TENTACLE_KILLS=${TORTURE_KILLS:-60} TENTACLE_KILL_SEED=$TORTURE_SEED part kills tests -p tests --test crash
