@@ -1,6 +1,11 @@
 //! A machine in the network that passes connections on, and cuts some.
 
-use std::{cell::RefCell, convert::Infallible, net::Ipv4Addr, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    net::Ipv4Addr,
+    rc::Rc,
+};
 
 use fastrand::Rng;
 use tokio::{
@@ -21,6 +26,8 @@ pub(crate) struct Cutter {
     pub(crate) cuts: RefCell<Cuts>,
     /// Whether the puller is to take its source for one of the peers'.
     closing: bool,
+    /// How often the other side of a connection had something to say.
+    pub(crate) turns: Cell<u64>,
     chance: RefCell<Rng>,
     /// Bytes that went over, of all connections of a side, each way.
     went: RefCell<[[u64; 2]; 3]>,
@@ -39,13 +46,22 @@ pub(crate) struct Lane {
 struct Cut {
     way: Way,
     after: u64,
+    /// The message that is lost by it, in place of a byte.
+    turn: Option<u32>,
     how: How,
 }
 
 impl Cutter {
     pub(crate) fn new(ledger: Rc<RefCell<Ledger>>, cuts: Cuts, closing: bool, seed: u64) -> Rc<Self> {
         let chance = RefCell::new(Rng::with_seed(seed ^ 0xc077e2));
-        Rc::new(Self { ledger, cuts: RefCell::new(cuts), closing, chance, went: RefCell::default() })
+        Rc::new(Self {
+            ledger,
+            cuts: RefCell::new(cuts),
+            closing,
+            turns: Cell::new(0),
+            chance,
+            went: RefCell::default(),
+        })
     }
 
     /// From now on all connections pass.
@@ -72,7 +88,7 @@ impl Cutter {
         let cut = self.fate();
         let (mut up, mut down) = ([0; 16_384], [0; 16_384]);
         let (mut up_open, mut down_open) = (true, true);
-        let mut went = [0, 0];
+        let (mut went, mut turns, mut last) = ([0, 0], 0, None);
         while up_open || down_open {
             let rooms =
                 [self.room(lane, cut, went, Way::ToServer), self.room(lane, cut, went, Way::ToClient)];
@@ -81,36 +97,33 @@ impl Cutter {
             {
                 return self.cut(lane, way, cut, client, server).await;
             }
-            select! {
+            let (way, read) = select! {
                 biased;
-                read = client.read(&mut up[..rooms[0]]), if up_open => {
-                    let Ok(count) = read else { return };
-                    if self.closing && lane.side == Side::Puller && up[..count].starts_with(b"FEATURES") {
-                        return;
-                    }
-                    up_open = count > 0;
-                    let passed = match up_open {
-                        true => server.write_all(&up[..count]).await,
-                        false => server.shutdown().await,
-                    };
-                    if passed.is_err() {
-                        return;
-                    }
-                    self.count(lane, &mut went, Way::ToServer, count);
-                }
-                read = server.read(&mut down[..rooms[1]]), if down_open => {
-                    let Ok(count) = read else { return };
-                    down_open = count > 0;
-                    let passed = match down_open {
-                        true => client.write_all(&down[..count]).await,
-                        false => client.shutdown().await,
-                    };
-                    if passed.is_err() {
-                        return;
-                    }
-                    self.count(lane, &mut went, Way::ToClient, count);
+                read = client.read(&mut up[..rooms[0]]), if up_open => (Way::ToServer, read),
+                read = server.read(&mut down[..rooms[1]]), if down_open => (Way::ToClient, read),
+            };
+            let Ok(count) = read else { return };
+            if self.closing && lane.side == Side::Puller && up[..count].starts_with(b"FEATURES") {
+                return;
+            }
+            if count > 0 && last != Some(way) {
+                last = Some(way);
+                turns += 1;
+                self.turns.set(self.turns.get() + 1);
+                if cut.is_some_and(|cut| cut.turn == Some(turns)) {
+                    return self.cut(lane, way, cut, client, server).await;
                 }
             }
+            let (to, bytes, open) = match way {
+                Way::ToServer => (&mut server, &up[..count], &mut up_open),
+                Way::ToClient => (&mut client, &down[..count], &mut down_open),
+            };
+            *open = count > 0;
+            let passed = if *open { to.write_all(bytes).await } else { to.shutdown().await };
+            if passed.is_err() {
+                return;
+            }
+            self.count(lane, &mut went, way, count);
         }
     }
 
@@ -126,7 +139,8 @@ impl Cutter {
         let after = (most * chance.f64()) as u64;
         let way = if chance.bool() { Way::ToServer } else { Way::ToClient };
         let how = [How::Closed, How::Closed, How::Silent, How::Half][chance.usize(..4)];
-        Some(Cut { way, after, how })
+        let turn = if chance.bool() { Some(chance.u32(1..24)) } else { None };
+        Some(Cut { way, after, turn, how })
     }
 
     /// Bytes that may pass this way, until it is looked again; none where the
@@ -136,7 +150,7 @@ impl Cutter {
             (Cuts::At { side, way: at, byte, .. }, _) if *side == lane.side && *at == way => {
                 byte.checked_sub(self.went.borrow()[lane.side as usize][way as usize])
             }
-            (_, Some(cut)) if cut.way == way => Some(cut.after - went[way as usize]),
+            (_, Some(cut)) if cut.way == way && cut.turn.is_none() => Some(cut.after - went[way as usize]),
             _ => None,
         };
         left.map_or(16_384, |left| left.min(16_384) as usize)
@@ -159,7 +173,11 @@ impl Cutter {
         {
             let mut ledger = self.ledger.borrow_mut();
             ledger.cuts += 1;
-            ledger.say(format_args!("cut {:?} {way:?} {how:?} {:?}", lane.side, cut.map(|cut| cut.after)));
+            ledger.say(format_args!(
+                "cut {:?} {way:?} {how:?} {:?}",
+                lane.side,
+                cut.map(|cut| (cut.after, cut.turn))
+            ));
         }
         let kept = match (how, way) {
             (How::Closed, _) => return,

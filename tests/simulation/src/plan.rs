@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) consumes_every: u32,
     pub(crate) cuts: Cuts,
     pub(crate) faults: Vec<(Duration, Fault)>,
+    /// When so many messages have gone over.
+    pub(crate) faults_between: Vec<(u64, Fault)>,
     /// When nothing goes wrong any more.
     pub(crate) calm_from: Duration,
     /// What is broken on purpose.
@@ -171,6 +173,9 @@ impl Plan {
         let mut faults: Vec<_> =
             (0..c.usize(0..=most)).map(|_| (calm_from.mul_f64(c.f64()), fault(c, &hosts, &links))).collect();
         faults.sort_by_key(|(at, _)| *at);
+        let mut faults_between: Vec<_> =
+            (0..c.usize(0..4)).map(|_| (c.u64(1..300), fault(c, &hosts, &links))).collect();
+        faults_between.sort_by_key(|(at, _)| *at);
         Self {
             seed,
             agents,
@@ -190,6 +195,7 @@ impl Plan {
             consumes_every: c.u32(1..60),
             cuts: Cuts::Some(pick(c, &[0.0, 0.1, 0.3, 0.6])),
             faults,
+            faults_between,
             calm_from,
             wrong: None,
         }
@@ -213,6 +219,7 @@ impl Plan {
             consumes_every: 1,
             cuts: Cuts::Some(0.0),
             faults: Vec::new(),
+            faults_between: Vec::new(),
             calm_from: Duration::from_secs(1),
             wrong: None,
         };

@@ -165,6 +165,7 @@ impl<'a> World<'a> {
     /// Until everybody is done, and nothing is under way.
     fn live(&mut self) -> Result<(), String> {
         let mut faults = self.plan.faults.iter().copied().peekable();
+        let mut between = self.plan.faults_between.iter().copied().peekable();
         let quiet_by = self.plan.calm_from + QUIET_WITHIN;
         while !self.is_quiet() {
             let now = self.sim.elapsed();
@@ -172,6 +173,9 @@ impl<'a> World<'a> {
                 self.suffer(fault);
             }
             let calm = now >= self.plan.calm_from;
+            while let Some((_, fault)) = between.next_if(|(at, _)| !calm && *at <= self.cutter.turns.get()) {
+                self.suffer(fault);
+            }
             if calm {
                 self.cutter.calm();
             }
