@@ -3,9 +3,11 @@
 //!
 //! `world SEED [--trace]` draws it all from a number. `world KIND SIDE WAY BYTE
 //! HOW` cuts one small session after so many bytes, and `world KIND HOST STEP
-//! HOW` ends one process during it; several may follow, with `,` between. A world is a process of its own: chance and clocks of the whole process are simulated
-//! too, so that the same arguments give the same run. `--wrong HOW` has a
-//! promise broken on purpose; the world must see it.
+//! HOW` ends one process during it; several may follow, with `,` between.
+//! `--wrong HOW` has a promise broken on purpose; the world must see it.
+//!
+//! Chance and clocks of the whole process are simulated too, so that the same
+//! arguments give the same run. `WORLD_LOG=1` has the services log.
 //!
 //! It ends with one line of counts and status 0, or with what was violated and
 //! status 1.
