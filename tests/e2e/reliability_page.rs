@@ -61,6 +61,7 @@ fn check_tests(words: &[&str]) -> Result<(), String> {
             "-p" => packages.push(package(words.next().ok_or("no name behind -p")?)?),
             "--test" => targets.push(*words.next().ok_or("no name behind --test")?),
             "--features" => _ = words.next(),
+            "--lib" => {}
             filter => filters.push(filter),
         }
     }
