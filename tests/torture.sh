@@ -69,7 +69,8 @@ quotas() {
 }
 
 disks() {
-    TORTURE_CASES=${TORTURE_CASES:-20000} tests -p spool -p sync-puller
+    export TORTURE_CASES=${TORTURE_CASES:-20000}
+    tests -p spool && tests -p sync-puller --lib incoming::
 }
 
 simulated() {
@@ -78,7 +79,9 @@ simulated() {
 
 echo "building"
 "$cargo" build --quiet --release --workspace --bins &&
-    "$cargo" test --quiet --release --no-run --workspace &&
+    "$cargo" test --quiet --release --no-run -p spool &&
+    "$cargo" test --quiet --release --no-run -p sync-puller --lib &&
+    "$cargo" test --quiet --release --no-run -p tests &&
     "$cargo" test --quiet --release --no-run -p simulation --features simulation || exit 1
 echo "built in $((SECONDS - began)) s"
 
