@@ -43,7 +43,7 @@ tests() {
     "$cargo" test --quiet --release "$@" -- --nocapture --test-threads=1
 }
 
-# The programs of another commit, in a folder of their own.
+# Builds the programs of another commit, in a folder of their own.
 previous() {
     local commit tree=$target/torture/previous
     commit=${TORTURE_PREVIOUS:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || git rev-parse --verify --quiet HEAD~25)} || {
@@ -57,11 +57,6 @@ previous() {
         CARGO_TARGET_DIR=$target/torture/programs "$cargo" build --quiet --release --workspace --bins --manifest-path "$tree/Cargo.toml" || return 1
         git rev-parse "$commit" >"$target/torture/built"
     fi
-    export TORTURE_OTHER_PROGRAMS=$target/torture/programs/release
-}
-
-versions() {
-    previous && tests -p tests --test versions
 }
 
 quotas() {
@@ -82,7 +77,8 @@ echo "building"
     "$cargo" test --quiet --release --no-run -p spool &&
     "$cargo" test --quiet --release --no-run -p sync-puller --lib &&
     "$cargo" test --quiet --release --no-run -p tests &&
-    "$cargo" test --quiet --release --no-run -p simulation --features simulation || exit 1
+    "$cargo" test --quiet --release --no-run -p simulation --features simulation &&
+    previous || exit 1
 echo "built in $((SECONDS - began)) s"
 
 began=$SECONDS
@@ -93,7 +89,7 @@ part limits quotas
 part disk disks
 TORTURE_SESSIONS=${TORTURE_SESSIONS:-5000} part model tests -p tests --test model
 TENTACLE_KILLS=${TORTURE_KILLS:-60} TENTACLE_KILL_SEED=$TORTURE_SEED part kills tests -p tests --test crash
-part versions versions
+TORTURE_OTHER_PROGRAMS=$target/torture/programs/release part versions tests -p tests --test versions
 part fuzz tests/fuzz.sh "${TORTURE_FUZZ:-30}"
 wait
 # Alone: it compares how long agents wait.
