@@ -12,6 +12,8 @@
 #   TORTURE_SEED        the first seed of all that draws lots [default: 41121]
 #   TORTURE_PREVIOUS    the commit whose programs stand for the version before
 #                       [default: the newest tag, else the one 25 commits ago]
+#   TORTURE_PROGRAMS    the folder of that version's programs, where they are
+#                       built already
 set -uo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -45,6 +47,7 @@ tests() {
 
 # Builds the programs of another commit, in a folder of their own.
 previous() {
+    [ -z "${TORTURE_PROGRAMS:-}" ] || return 0
     local commit tree=$target/torture/previous
     commit=${TORTURE_PREVIOUS:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || git rev-parse --verify --quiet HEAD~25)} || {
         echo "there is no version before this one: TORTURE_PREVIOUS names a commit" >&2
@@ -89,7 +92,7 @@ part limits quotas
 part disk disks
 TORTURE_SESSIONS=${TORTURE_SESSIONS:-5000} part model tests -p tests --test model
 TENTACLE_KILLS=${TORTURE_KILLS:-60} TENTACLE_KILL_SEED=$TORTURE_SEED part kills tests -p tests --test crash
-TORTURE_OTHER_PROGRAMS=$target/torture/programs/release part versions tests -p tests --test versions
+TORTURE_OTHER_PROGRAMS=${TORTURE_PROGRAMS:-$target/torture/programs/release} part versions tests -p tests --test versions
 part fuzz tests/fuzz.sh "${TORTURE_FUZZ:-30}"
 wait
 # Alone: it compares how long agents wait.
