@@ -11,10 +11,10 @@ mod crash;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -58,6 +58,9 @@ pub(crate) struct Intake<D: Disk = RealDisk> {
     /// Whether something may be staged: an idle source costs no look at the
     /// disk.
     in_use: Arc<AtomicBool>,
+    /// Names that were published since the last flush. A power cut might undo
+    /// that and keep what was staged under the name since then, in its place.
+    unflushed: Arc<Mutex<HashSet<EntryName>>>,
 }
 
 impl Incoming {
@@ -161,7 +164,8 @@ impl<D: Disk + Clone> Incoming<D> {
             let staged =
                 self.staging.own(format!("{taken}/{}", folder_name(folder))).context("incoming folder")?;
             let published = Folder::shared_on(self.disk.clone(), &self.path, folder);
-            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use: Arc::new(true.into()) })
+            let (in_use, unflushed) = (Arc::new(true.into()), Arc::default());
+            anyhow::Ok(Intake { staged, published, overwrite: self.overwrite, in_use, unflushed })
         };
         folders.iter().map(intake).collect()
     }
@@ -237,6 +241,7 @@ impl<D: Disk> Intake<D> {
             }
             self.publish(name).await?;
         }
+        self.free(name).await?;
         match draft.commit(last, name, false).await {
             Ok(()) => Ok(()),
             Err(CommitError::Io(error)) => Err(error.into()),
@@ -249,6 +254,7 @@ impl<D: Disk> Intake<D> {
     /// content that this buffer has too; whether it did. Survives a power cut.
     pub(crate) async fn adopt(&self, other: &Self, name: &EntryName) -> Result<bool, DestinationError> {
         self.in_use.store(true, Relaxed);
+        self.free(name).await?;
         match other.staged.hand_over(name, &self.staged, name, false).await {
             Ok(()) => {}
             // Another buffer that has it too was faster.
@@ -279,7 +285,10 @@ impl<D: Disk> Intake<D> {
         let mut target = name.clone();
         for number in 2.. {
             match self.staged.hand_over(name, &self.published, &target, self.overwrite).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.unflushed().insert(name.clone());
+                    break;
+                }
                 // A folder is not overwritten.
                 Err(CommitError::Io(error)) if error.kind() == std::io::ErrorKind::IsADirectory => {}
                 Err(CommitError::Io(error)) => return Err(self.unpublished(&error).into()),
@@ -298,9 +307,32 @@ impl<D: Disk> Intake<D> {
         Ok(())
     }
 
+    /// Makes sure that what was staged under a name, and published, is not
+    /// lost by what is staged under it next.
+    async fn free(&self, name: &EntryName) -> Result<(), DestinationError> {
+        let is_free = {
+            let unflushed = self.unflushed();
+            !unflushed.contains(name) && unflushed.len() < UNFLUSHED
+        };
+        if is_free { Ok(()) } else { self.flush().await }
+    }
+
+    fn unflushed(&self) -> MutexGuard<'_, HashSet<EntryName>> {
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes what was published survive a power cut under its new name. Until
     /// then it would be found staged.
     pub(crate) async fn flush(&self) -> Result<(), DestinationError> {
+        let covered = std::mem::take(&mut *self.unflushed());
+        let flushed = self.flush_both().await;
+        if flushed.is_err() {
+            self.unflushed().extend(covered);
+        }
+        flushed
+    }
+
+    async fn flush_both(&self) -> Result<(), DestinationError> {
         for folder in [&self.published, &self.staged] {
             match folder.flush().await {
                 // Made with its first file, which has not come yet.
@@ -343,6 +375,7 @@ impl<D: Disk> Clone for Intake<D> {
             published: self.published.clone(),
             overwrite: self.overwrite,
             in_use: Arc::clone(&self.in_use),
+            unflushed: Arc::clone(&self.unflushed),
         }
     }
 }
@@ -384,6 +417,9 @@ fn home_of(name: &str) -> Option<Home> {
 fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+/// Names that are remembered between two flushes, at most.
+const UNFLUSHED: usize = 4096;
 
 /// The buffer of a name that stands for no other.
 const ONLY: &str = "buffer";

@@ -58,3 +58,20 @@ async fn staged_files_that_cannot_be_listed_are_not_passed_over() {
     let taken = take_over(&incoming, Home::Only).unwrap();
     assert_eq!(taken.staged().await.unwrap(), [name()]);
 }
+
+#[tokio::test]
+async fn a_published_file_is_not_lost_by_the_next_of_its_name() {
+    for calls in 0..20 {
+        for seed in 0..40 {
+            let (root, disk, incoming) = incoming();
+            let intake = take_over(&incoming, Home::Only).unwrap();
+            stage(&intake, &name()).await;
+            intake.publish(&name()).await.unwrap();
+            disk.goes_down_after(calls);
+            let other = Sha256::digest("other").into();
+            let _ = intake.stage(intake.draft(), b"other".to_vec(), &other, &name()).await;
+            disk.restarts_after_power_cut(&mut Rng::with_seed(seed));
+            assert_eq!(staged(&disk, root.path()), 1, "down after {calls} calls, seed {seed}");
+        }
+    }
+}
