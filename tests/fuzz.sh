@@ -66,6 +66,9 @@ host=$(rustc +nightly -vV 2>/dev/null | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 work=$target/work
 mkdir -p "$work"
+# Two runs would write into each other's logs.
+exec 9>"$work/lock"
+flock -n 9 || die "another run is at work in $work"
 
 targets=$(all)
 if [ $# -gt 0 ]; then
