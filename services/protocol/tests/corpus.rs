@@ -1,12 +1,13 @@
 //! The inputs that are kept for fuzzing are taken as they are while fuzzing.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
 
-use std::{fs, path::Path};
+use kept::replay;
 
 #[path = "../fuzz/src/lib.rs"]
 mod bodies;
+#[path = "../../../tests/corpus.rs"]
+mod kept;
 
 #[test]
 fn lines_say_the_same_when_they_are_written_again() {
@@ -31,16 +32,4 @@ fn an_archive_unpacks_to_one_content_or_none_and_what_is_packed_comes_out_again(
 #[test]
 fn filters_name_folders_below_the_spool() {
     replay("filters", bodies::filters::run);
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut inputs = 0;
-    for input in fs::read_dir(&corpus).unwrap() {
-        let input = input.unwrap().path();
-        println!("{}", input.display());
-        run(&fs::read(&input).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "{}: no input", corpus.display());
 }

@@ -1,12 +1,13 @@
 //! The inputs that are kept for fuzzing are taken as they are while fuzzing.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
 
-use std::{fs, path::Path};
+use kept::replay;
 
 #[path = "../fuzz/src/lib.rs"]
 mod bodies;
+#[path = "../../../tests/corpus.rs"]
+mod kept;
 
 #[test]
 fn a_client_is_let_in_by_one_file_or_not_kept_out_by_the_other() {
@@ -16,16 +17,4 @@ fn a_client_is_let_in_by_one_file_or_not_kept_out_by_the_other() {
 #[test]
 fn networks_let_in_whom_they_name_and_nobody_else() {
     replay("allow", bodies::allow::run);
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut inputs = 0;
-    for input in fs::read_dir(&corpus).unwrap() {
-        let input = input.unwrap().path();
-        println!("{}", input.display());
-        run(&fs::read(&input).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "{}: no input", corpus.display());
 }

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "it is public where it is fuzzed")]
 
-use std::{fs, path::Path};
+use std::fs;
+
+use kept::replay;
 
 #[path = "../fuzz/src/lib.rs"]
 mod bodies;
+#[path = "../../../tests/corpus.rs"]
+mod kept;
 
 #[test]
 fn an_address_is_written_as_it_reads() {
@@ -42,7 +46,7 @@ fn those_that_the_authority_made_are_taken() {
         ("of_client_expired", false),
         ("ec", false),
     ] {
-        let chain = fs::read(corpus("certificates").join(input)).unwrap();
+        let chain = fs::read(kept::folder("certificates").join(input)).unwrap();
         assert_eq!(bodies::certificates::is_taken(&chain), taken, "{input}");
     }
 }
@@ -55,19 +59,4 @@ fn pem_that_is_damaged_is_refused_in_a_line() {
 #[test]
 fn a_key_that_is_damaged_is_refused_in_a_line() {
     replay("keys", bodies::keys::run);
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let mut inputs = 0;
-    for input in fs::read_dir(corpus(target)).unwrap() {
-        let input = input.unwrap().path();
-        println!("{}", input.display());
-        run(&fs::read(&input).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "{target}: no input");
-}
-
-fn corpus(target: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
