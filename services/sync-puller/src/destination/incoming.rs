@@ -11,7 +11,7 @@ mod crash;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -60,7 +60,14 @@ pub(crate) struct Intake<D: Disk = RealDisk> {
     in_use: Arc<AtomicBool>,
     /// Names that were published since the last flush. A power cut might undo
     /// that and keep what was staged under the name since then, in its place.
-    unflushed: Arc<Mutex<HashSet<EntryName>>>,
+    unflushed: Arc<Mutex<Unflushed>>,
+}
+
+/// Each with its number among all that were published.
+#[derive(Debug, Default)]
+struct Unflushed {
+    names: HashMap<EntryName, u64>,
+    published: u64,
 }
 
 impl Incoming {
@@ -286,7 +293,10 @@ impl<D: Disk> Intake<D> {
         for number in 2.. {
             match self.staged.hand_over(name, &self.published, &target, self.overwrite).await {
                 Ok(()) => {
-                    self.unflushed().insert(name.clone());
+                    let mut unflushed = self.unflushed();
+                    unflushed.published += 1;
+                    let number = unflushed.published;
+                    unflushed.names.insert(name.clone(), number);
                     break;
                 }
                 // A folder is not overwritten.
@@ -312,24 +322,23 @@ impl<D: Disk> Intake<D> {
     async fn free(&self, name: &EntryName) -> Result<(), DestinationError> {
         let is_free = {
             let unflushed = self.unflushed();
-            !unflushed.contains(name) && unflushed.len() < UNFLUSHED
+            !unflushed.names.contains_key(name) && unflushed.names.len() < UNFLUSHED
         };
         if is_free { Ok(()) } else { self.flush().await }
     }
 
-    fn unflushed(&self) -> MutexGuard<'_, HashSet<EntryName>> {
+    fn unflushed(&self) -> MutexGuard<'_, Unflushed> {
         self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes what was published survive a power cut under its new name. Until
     /// then it would be found staged.
     pub(crate) async fn flush(&self) -> Result<(), DestinationError> {
-        let covered = std::mem::take(&mut *self.unflushed());
-        let flushed = self.flush_both().await;
-        if flushed.is_err() {
-            self.unflushed().extend(covered);
-        }
-        flushed
+        let covered = self.unflushed().published;
+        self.flush_both().await?;
+        // Not before: nobody may wait for the flush to its end.
+        self.unflushed().names.retain(|_, number| *number > covered);
+        Ok(())
     }
 
     async fn flush_both(&self) -> Result<(), DestinationError> {
