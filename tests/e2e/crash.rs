@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use tests::{free_address, program_command};
 
 #[test]
@@ -29,8 +30,9 @@ fn what_was_acknowledged_arrives_whole_and_once_whoever_is_killed() {
     let files = number("TENTACLE_KILL_FILES", 300);
     let mut field = Field::new();
     // A seed that differs from run to run finds more, and is printed.
-    let mut chance = Chance(number("TENTACLE_KILL_SEED", std::process::id() as usize) as u64 | 1);
-    println!("{kills} kills, {files} files each, seed {}", chance.0);
+    let seed = number("TENTACLE_KILL_SEED", std::process::id() as usize) as u64;
+    println!("{kills} kills, {files} files each, seed {seed}");
+    let mut chance = Rng::with_seed(seed);
     let mut acknowledged = 0;
     for kill in 0..kills {
         let victim = [Victim::Receiver, Victim::Puller, Victim::Client][kill % 3];
@@ -73,13 +75,13 @@ impl Field {
 
     /// Sends files, kills at a random moment, and waits until everything that
     /// was acknowledged has been consumed; how many that were.
-    fn round(&mut self, round: usize, files: usize, victim: Victim, chance: &mut Chance) -> usize {
+    fn round(&mut self, round: usize, files: usize, victim: Victim, chance: &mut Rng) -> usize {
         let outbox = self.home.path().join("outbox");
         let names: Vec<_> = (0..files).map(|n| format!("r{round}-{n}.{}.data", 1_795_170_000 + n)).collect();
         for name in &names {
             fs::write(outbox.join(name), content(name)).unwrap();
         }
-        let moment = Duration::from_micros(chance.below(self.usual.as_micros() as u64));
+        let moment = Duration::from_micros(chance.u64(..self.usual.as_micros() as u64));
         let started = Instant::now();
         let mut client = program_command("tentacle_client")
             .args(["-v", "-a", &self.address.to_string()])
@@ -263,16 +265,4 @@ fn build_folder() -> PathBuf {
 
 fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
-}
-
-/// xorshift64: enough to pick moments.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use tempfile::TempDir;
 use tests::{Peer, program_command, run};
 
@@ -42,7 +43,7 @@ struct Turn<'a> {
     field: &'a Field,
     load: &'a Load,
     began: Instant,
-    chance: Chance,
+    chance: Rng,
     worker: usize,
     number: u64,
     folder: &'a TempDir,
@@ -58,13 +59,13 @@ impl Load {
         thread::scope(|scope| {
             for (worker, (name, period, work)) in WORKERS.into_iter().enumerate() {
                 let (load, folder) = (&load, &folder);
-                let chance = Chance((seed << 8 | worker as u64) | 1 << 63);
+                let chance = Rng::with_seed(seed << 8 | worker as u64);
                 let mut turn = Turn { field, load, began, chance, worker, number: seed << 32, folder };
                 let working = move || {
                     while began.elapsed() < during {
                         turn.number += 1;
                         work(&mut turn);
-                        thread::sleep(Duration::from_millis(turn.chance.below(2 * period)));
+                        thread::sleep(Duration::from_millis(turn.chance.u64(..2 * period)));
                     }
                 };
                 thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, working).unwrap();
@@ -138,7 +139,7 @@ impl Turn<'_> {
 
     /// A name that nothing else has, and tells how many bytes there are.
     fn name(&mut self, most: u64) -> String {
-        let size = 1 + self.chance.below(most);
+        let size = 1 + self.chance.u64(..most);
         self.number += 1;
         format!("soak-{}-{:x}-{size}.data", self.worker, self.number)
     }
@@ -150,8 +151,8 @@ impl Turn<'_> {
     /// Some files in one session.
     fn send_to(&mut self, to: SocketAddr) {
         let mut peer = self.connect(to);
-        for _ in 0..1 + self.chance.below(4) {
-            let most = if self.chance.below(50) == 0 { 1_900_000 } else { 16_000 };
+        for _ in 0..1 + self.chance.u64(..4) {
+            let most = if self.chance.u64(..50) == 0 { 1_900_000 } else { 16_000 };
             let name = self.name(most);
             peer.store(&name, content(&name));
             self.acknowledged(name);
@@ -225,7 +226,7 @@ fn mover(turn: &mut Turn<'_>) {
     let body = content(&turn.name(30_000));
     let mut peer = turn.connect(turn.site());
     peer.store(&name, &body);
-    if turn.chance.below(3) == 0 {
+    if turn.chance.u64(..3) == 0 {
         assert!(peer.fetch("MV", &name) == body);
         peer.reset();
         peer = turn.connect(turn.site());
@@ -241,21 +242,21 @@ fn mover(turn: &mut Turn<'_>) {
 }
 
 fn who_breaks_off(turn: &mut Turn<'_>) {
-    let to = if turn.chance.below(2) == 0 { turn.site() } else { turn.field.proxy.address() };
+    let to = if turn.chance.u64(..2) == 0 { turn.site() } else { turn.field.proxy.address() };
     let mut peer = turn.connect(to);
-    match turn.chance.below(6) {
+    match turn.chance.u64(..6) {
         0 => {}
         1 => peer.send("SEND <half"),
         2 => {
             let line = format!("SEND <torso-{}.data> SIZE 100000", turn.number);
             assert_eq!(peer.ask(line), "SEND OK");
-            peer.send(vec![b't'; 1 + turn.chance.below(99_998) as usize]);
+            peer.send(vec![b't'; 1 + turn.chance.u64(..99_998) as usize]);
         }
         3 => _ = peer.announced("RECV", "large.kept"),
         4 => {
             peer.announced("RECV", "large.kept");
             peer.send("RECV OK\n");
-            peer.body(1 + turn.chance.below(100_000) as usize);
+            peer.body(1 + turn.chance.u64(..100_000) as usize);
         }
         _ => {
             peer.send("NONSENSE <\x01>\n");
@@ -292,18 +293,6 @@ fn who_measures(turn: &mut Turn<'_>) {
     peer.quit();
     turn.load.waits.lock().unwrap().push((asked - turn.began, waited));
     turn.acknowledged(name);
-}
-
-/// xorshift64: enough to draw what comes next.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// Periods in milliseconds: one small machine is busy, and not full.
