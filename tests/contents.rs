@@ -3,17 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::ErrorKind,
     os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
 /// Every file below a folder by its path, with its bytes; without the spool's
-/// own.
+/// own, and without what is taken out meanwhile.
 pub fn files_below(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     walk(folder, "", &mut |path, below, is_folder| {
-        if !is_folder {
-            files.insert(below.to_owned(), fs::read(path).unwrap());
+        if is_folder {
+            return;
+        }
+        match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            body => _ = files.insert(below.to_owned(), body.unwrap()),
         }
     });
     files
