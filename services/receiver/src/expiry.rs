@@ -108,15 +108,13 @@ async fn sweep(folder: &Folder, age: Duration, drain: &DrainWatch) -> (Expired, 
         let Some(before) = SystemTime::now().checked_sub(age) else { break };
         let folder = folder.clone();
         let expired = spawn_blocking(move || folder.expire(before, AT_ONCE)).await;
-        let expired = match expired.map_err(io::Error::other).flatten() {
-            Ok(expired) => expired,
-            Err(error) => return (sum, Err(error)),
-        };
+        let (expired, result) =
+            expired.unwrap_or_else(|error| (Expired::default(), Err(io::Error::other(error))));
         sum.files += expired.files;
         sum.bytes += expired.bytes;
         sum.oldest = [sum.oldest, expired.oldest].into_iter().flatten().min();
-        if !expired.has_more || expired.files == 0 {
-            break;
+        if result.is_err() || !expired.has_more || expired.files == 0 {
+            return (sum, result);
         }
     }
     (sum, Ok(()))

@@ -26,12 +26,12 @@ impl<D: Disk> Folder<D> {
     /// survive a power cut: none that is offered to a reader, and none that
     /// was replaced meanwhile. Blocks.
     ///
-    /// # Errors
-    /// The disk's.
-    pub fn expire(&self, before: SystemTime, most: usize) -> io::Result<Expired> {
+    /// Beside what was removed stands the disk's error, where one came up:
+    /// others were removed nevertheless.
+    pub fn expire(&self, before: SystemTime, most: usize) -> (Expired, io::Result<()>) {
         let is_old = |found: &Status| found.is_file && found.modified.is_some_and(|came| came < before);
         let (state, mut old, mut done) = (&self.0, Vec::new(), Ok(()));
-        state.list(&mut |name| {
+        let listed = state.list(&mut |name| {
             let Ok(name) = EntryName::new(name.as_bytes()) else { return };
             if old.len() > most {
                 return;
@@ -42,7 +42,8 @@ impl<D: Disk> Folder<D> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => done = Err(error),
                 _ => {}
             }
-        })?;
+        });
+        done = listed.and(done);
         let mut expired = Expired { has_more: old.len() > most, ..Expired::default() };
         for name in old.into_iter().take(most) {
             if !self.leases().insert(name.clone()) {
@@ -64,8 +65,8 @@ impl<D: Disk> Folder<D> {
         }
         // Even where one could not be removed: others were.
         if expired.files > 0 {
-            state.flush()?;
+            done = done.and(state.flush());
         }
-        done.map(|()| expired)
+        (expired, done)
     }
 }

@@ -83,6 +83,25 @@ async fn a_flush_that_hangs_holds_up_nobody_else() {
 }
 
 #[tokio::test]
+async fn files_that_expired_before_the_disk_failed_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = Machine::new(root.path());
+    let folder = machine.open().unwrap();
+    for file in ["a.data", "b.data", "c.data"] {
+        send(&folder, file, &[b"body"]).await.unwrap();
+    }
+    let kept = "b.data";
+    machine.disk.fails_next(Call::Remove, &root.path().join(kept), Fault::Fails(Errno::IO));
+    let (expired, result) = folder.expire(SystemTime::now() + Duration::from_secs(9), 10);
+    assert!(result.is_err());
+    let seen = machine.seen();
+    assert!(seen.contains_key(kept));
+    assert_eq!(expired.files as usize, 3 - seen.len());
+    machine.disk.restarts_with_what_was_flushed();
+    assert_eq!(machine.seen(), seen);
+}
+
+#[tokio::test]
 async fn a_folder_that_vanishes_is_made_again_for_the_next_file() {
     let root = tempfile::tempdir().unwrap();
     let machine = Machine::new(root.path());
@@ -218,8 +237,9 @@ async fn overwrite(quota: &Arc<Quota>, folder: &Folder<CrashingDisk>, file: &str
 /// All but this file are offered to others.
 async fn expire(folder: &Folder<CrashingDisk>, file: &str) -> Done {
     let _other = folder.lease(&name("a.conf")).await?;
-    let expired = folder.expire(SystemTime::now(), 10)?;
+    let (expired, result) = folder.expire(SystemTime::now(), 10);
     assert!(expired.files <= 1, "{expired:?}");
+    result?;
     // A folder that is said not to be there holds nothing.
     if folder.size(&name(file)).await?.is_some() {
         return Err("it is there still".into());
