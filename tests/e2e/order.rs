@@ -93,18 +93,29 @@ fn a_buffer_is_told_to_forget_after_the_file_is_on_the_centres_disk() {
         }
         agent.quit();
         let folder = tempfile::tempdir().unwrap();
-        let (log, incoming) = (folder.path().join("log"), folder.path().join("incoming"));
-        std::fs::create_dir(&incoming).unwrap();
-        let mut command = program_under(&traced(&log, CALLS), "tentacle-sync-puller");
-        command.args(["--once", "--folders", "conf", "--sync-mode", mode, "--sync-address"]);
-        command.arg(site.address().to_string()).arg("--incoming-dir").arg(&incoming);
-        let ended = run(command);
-        assert!(ended.status.success(), "{}", ended.stderr);
+        let trace = traced_pull(&site, folder.path(), mode);
         assert!(site.files().is_empty());
-        let forgotten = check_forgotten(&Trace::read(&log)).unwrap();
+        let forgotten = check_forgotten(&trace).unwrap();
         assert_eq!(forgotten, 4, "{mode}");
         println!("counted: {forgotten} files that a buffer forgot ({mode}), 0 too early");
     }
+}
+
+/// The name of that folder is all that leads to what is staged.
+#[test]
+fn a_staging_folder_that_a_killed_puller_made_is_flushed_before_a_file_is_fetched() {
+    let site = Receiver::start(["-I", "-o"]);
+    let mut agent = site.connect();
+    agent.store("a.data", b"body");
+    agent.quit();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("incoming/.tentacle~sync")).unwrap();
+    let trace = traced_pull(&site, folder.path(), "fast");
+    let incoming = folder.path().join("incoming");
+    let first = |is: &dyn Fn(&Call) -> bool| trace.calls.iter().position(is).unwrap();
+    let flushed = first(&|call| is_flush(call) && Path::new(call.file()) == incoming);
+    let fetched = first(&|call| is_sent(call) && asked(call, &["RECV", "MV"]).is_some());
+    assert!(flushed < fetched);
 }
 
 #[test]
@@ -335,6 +346,19 @@ fn traced_receiver(arguments: &[&str]) -> (tempfile::TempDir, Receiver) {
     let receiver = Receiver::builder().args(arguments).under(under).start();
     eventually("it is traced", || log.path().join("log").exists());
     (log, receiver)
+}
+
+/// What a puller asks of the system for a round of `site`, into `incoming` of
+/// the folder.
+fn traced_pull(site: &Receiver, folder: &Path, mode: &str) -> Trace {
+    let (log, incoming) = (folder.join("log"), folder.join("incoming"));
+    std::fs::create_dir_all(&incoming).unwrap();
+    let mut command = program_under(&traced(&log, CALLS), "tentacle-sync-puller");
+    command.args(["--once", "--folders", "conf", "--sync-mode", mode, "--sync-address"]);
+    command.arg(site.address().to_string()).arg("--incoming-dir").arg(&incoming);
+    let ended = run(command);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    Trace::read(&log)
 }
 
 /// Who send at once, and how many files each.
