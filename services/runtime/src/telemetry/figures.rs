@@ -114,9 +114,15 @@ pub fn service(health: &Health) {
         .build();
 }
 
-/// The most series of one metric: what bounds the labels of sources and servers is below it by far.
-pub(super) fn room(_: &Instrument) -> Option<Stream> {
-    Stream::builder().with_cardinality_limit(MOST_SERIES).build().ok()
+/// Room for the series of a metric. The SDK takes the memory for all of them at once, for each metric: what is told for
+/// each source has room for what bounds the labels of sources, and all else has few labels of few values.
+pub(super) fn room(of: &Instrument) -> Option<Stream> {
+    let series = if of.name().starts_with("tentacle_source_") { MOST_SERIES } else { FEW_SERIES };
+    Stream::builder().with_cardinality_limit(series).build().ok()
 }
 
+/// Of each source: what bounds their labels is below it by far.
 const MOST_SERIES: usize = 12_500;
+
+/// Of anything else: by far more than commands, outcomes, upstream servers or certificates.
+const FEW_SERIES: usize = 400;
