@@ -16,7 +16,10 @@ use std::{
 use tempfile::TempDir;
 use tests::{Key, Pki, Process, Receiver, left_aside, program_command};
 
-use crate::{load::Load, vitals::Vitals};
+use crate::{
+    load::Load,
+    vitals::{NOTHING_KEPT, Vitals},
+};
 
 /// Two sites, one of them behind a proxy too and one with TLS, and a centre.
 pub(crate) struct Field {
@@ -32,8 +35,9 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn start() -> Self {
+        let (variable, tunables) = NOTHING_KEPT;
         let site = || {
-            Receiver::builder().args([
+            Receiver::builder().env(variable, tunables).args([
                 "-I",
                 "-o",
                 "--http-addr",
@@ -47,7 +51,10 @@ impl Field {
         let address = tests::free_address();
         pki.self_signed("site", Key::P256, &address.to_string());
         let tls = site().address(address.into()).args(pki.identity("site")).start();
-        let proxy = Receiver::proxy_to([plain.address()]).args(["--http-addr", "127.0.0.1:0"]).start();
+        let proxy = Receiver::proxy_to([plain.address()])
+            .env(variable, tunables)
+            .args(["--http-addr", "127.0.0.1:0"])
+            .start();
         let (incoming, config) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let puller = puller(&plain, &tls, &pki, incoming.path(), config.path());
         let consumer = Consumer::start(incoming.path());
@@ -142,6 +149,7 @@ fn puller(plain: &Receiver, tls: &Receiver, pki: &Pki, incoming: &Path, config: 
     );
     fs::write(&config, yaml).unwrap();
     let mut command = program_command("tentacle-sync-puller");
+    command.env(NOTHING_KEPT.0, NOTHING_KEPT.1);
     command.args(["--interval", "1", "--http-addr", "127.0.0.1:0", "--config"]).arg(config);
     Process::spawn(command)
 }
