@@ -115,14 +115,19 @@ pub fn service(health: &Health) {
 }
 
 /// Room for the series of a metric. The SDK takes the memory for all of them at once, for each metric: what is told for
-/// each source has room for what bounds the labels of sources, and all else has few labels of few values.
+/// each thing that is configured has room for what bounds those labels, and all else has few labels of few values.
 pub(super) fn room(of: &Instrument) -> Option<Stream> {
-    let series = if of.name().starts_with("tentacle_source_") { MOST_SERIES } else { FEW_SERIES };
+    let is_of_each = OF_EACH.iter().any(|prefix| of.name().starts_with(prefix));
+    let series = if is_of_each { MOST_SERIES } else { FEW_SERIES };
     Stream::builder().with_cardinality_limit(series).build().ok()
 }
 
-/// Of each source: what bounds their labels is below it by far.
+/// What is told for each source, destination, upstream server or certificate's file: there may be thousands.
+const OF_EACH: [&str; 4] =
+    ["tentacle_source_", "tentacle_destination_", "tentacle_upstream_", "tentacle_certificate_"];
+
+/// Of each of those: what bounds their labels is below it by far.
 const MOST_SERIES: usize = 12_500;
 
-/// Of anything else: by far more than commands, outcomes, upstream servers or certificates.
+/// Of anything else: by far more than commands, outcomes and reasons.
 const FEW_SERIES: usize = 400;
